@@ -1,0 +1,250 @@
+"""The configuration: what may stand in it, what is wrong with it, and what each stage gets of it.
+
+Standard library and jsonschema only, because every start of Snakemake imports it. Defaults, limits and
+descriptions come from ``config.schema.json``, which is generated from the stages' ``Params``.
+"""
+
+import copy
+import difflib
+import json
+import re
+from pathlib import Path
+
+import jsonschema
+
+from fourdstem.errors import ConfigError
+
+SCHEMA = Path(__file__).with_name("config.schema.json")
+STAGES = ("virtual_image", "nonlocal_average", "orientation")  # those that a sample may list
+RESERVED = ("provenance", "summary", "logs")  # names of folders and files beside the samples
+SCAN_SETTINGS = ("roi", "stride", "bin")
+NEEDED_BY = {  # acquisition keys without which a stage means nothing
+    "orientation": ("beam_energy_kev", "detector_pixel_inv_angstrom"),
+}
+
+
+def read_schema() -> dict:
+    """Return the JSON schema of the configuration."""
+    return json.loads(SCHEMA.read_text(encoding="utf-8"))
+
+
+def load(path) -> dict:
+    """Read a YAML configuration.
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing or is not YAML, with line and column.
+    """
+    import yaml
+
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError([f"{path}: no such file; give the path of a YAML configuration"], str(path))
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError([f"not readable as YAML: {' '.join(str(error).split())}"], str(path)) from None
+    if not isinstance(config, dict):
+        raise ConfigError([f"expected `samples:` and settings, found {type(config).__name__}"], str(path))
+    return config
+
+
+# ---- what is wrong ----------------------------------------------------------------------------------------
+
+
+def check(config: dict, where: str = "config") -> None:
+    """Raise `ConfigError` listing every mistake: schema, names, paths, cross-references."""
+    mistakes = [_explain(e, config) for e in jsonschema.Draft202012Validator(read_schema()).iter_errors(config)]
+    mistakes = [line for lines in mistakes for line in lines]
+    samples = [s for s in _list(config, "samples") if isinstance(s, dict)]
+    phases = [p for p in _list(config, "phases") if isinstance(p, dict)]
+    mistakes += _repeated("sample", samples) + _repeated("phase", phases)
+    for phase in phases:
+        mistakes += _missing_file(f"phase {phase.get('name')}", "cif", phase.get("cif"))
+    defined = [p.get("name") for p in phases]
+    for sample in samples:
+        mistakes += _check_sample(sample, defined)
+    if mistakes:
+        raise ConfigError(mistakes, where)
+
+
+def _list(config: dict, key: str) -> list:
+    value = config.get(key)
+    return value if isinstance(value, list) else []
+
+
+def _repeated(kind: str, entries: list[dict]) -> list[str]:
+    names = [str(e.get("name")).lower() for e in entries]
+    twice = sorted({n for n in names if names.count(n) > 1})
+    return [f"{kind} {n}: the name is used {names.count(n)} times; give each {kind} a name of its own" for n in twice]
+
+
+def _missing_file(where: str, key: str, path) -> list[str]:
+    if not isinstance(path, str):
+        return []
+    file = Path(path)
+    if not file.exists():
+        near = difflib.get_close_matches(file.name, _names_beside(file), 1)
+        hint = f"; did you mean {file.with_name(near[0])}?" if near else ""
+        base = "" if file.is_absolute() else f" (looked in {Path.cwd()})"
+        return [f"{where}: {key} {path} does not exist{base}{hint}"]
+    if not file.is_file():
+        return [f"{where}: {key} {path} is a folder; give a file"]
+    if file.stat().st_size == 0:
+        return [f"{where}: {key} {path} is empty (0 bytes)"]
+    return []
+
+
+def _names_beside(file: Path) -> list[str]:
+    return [p.name for p in file.parent.iterdir()] if file.parent.is_dir() else []
+
+
+def _check_sample(sample: dict, phases: list) -> list[str]:
+    where = f"sample {sample.get('name', '?')}"
+    mistakes = []
+    if str(sample.get("name")).lower() in RESERVED:
+        mistakes.append(f"{where}: this name is used by the results folder itself; choose another")
+    if ("file" in sample) == ("simulate" in sample):
+        mistakes.append(f"{where}: give exactly one of `file:` (raw data) and `simulate:`")
+    for key in ("file", "truth"):
+        mistakes += _missing_file(where, key, sample.get(key))
+    acquisition = sample.get("acquisition")
+    if isinstance(acquisition, dict):
+        mistakes += _missing_file(where, "acquisition.mask", acquisition.get("mask"))
+        given = [k for k in ("detector_pixel_inv_angstrom", "detector_pixel_mrad") if acquisition.get(k) is not None]
+        if len(given) == 2:
+            mistakes.append(f"{where}: acquisition gives both {given[0]} and {given[1]}; give one")
+    used = sample.get("phases") if isinstance(sample.get("phases"), list) else []
+    for name in used:
+        if name not in phases:
+            mistakes.append(f"{where}: phase {name!r} is not defined under `phases:`{_did_you_mean(name, phases)}")
+    needs_phase = "simulate" in sample or "orientation" in (sample.get("stages") or [])
+    if needs_phase and not used:
+        mistakes.append(f"{where}: `phases:` is empty, but orientation and simulate need at least one phase with a CIF")
+    return mistakes + _check_roi(where, sample.get("roi"))
+
+
+def _check_roi(where: str, roi) -> list[str]:
+    if isinstance(roi, list) and len(roi) == 4 and all(isinstance(v, int) for v in roi):
+        y0, y1, x0, x1 = roi
+        if y1 <= y0 or x1 <= x0:
+            return [f"{where}: roi {roi} is empty; it means [y0, y1, x0, x1] with y1 > y0 and x1 > x0"]
+    return []
+
+
+def _did_you_mean(name, allowed) -> str:
+    near = difflib.get_close_matches(str(name), [str(a) for a in allowed], 1)
+    return f"; did you mean {near[0]}?" if near else f"; known are: {', '.join(map(str, allowed)) or 'none'}"
+
+
+def _explain(error, config: dict) -> list[str]:
+    place = _place(error.absolute_path, config)
+    if error.validator == "additionalProperties":
+        allowed = list(error.schema.get("properties", {}))
+        unknown = [k for k in error.instance if k not in allowed]
+        return [f"{place}: unknown key `{k}`{_did_you_mean(k, allowed)}" for k in unknown]
+    if error.validator == "enum":
+        allowed = error.validator_value
+        return [f"{place}: {error.instance!r} is not allowed{_did_you_mean(error.instance, allowed)}"]
+    if error.validator == "type":
+        wanted = error.validator_value if isinstance(error.validator_value, str) else " or ".join(error.validator_value)
+        return [f"{place}: {error.instance!r} is {_yaml_type(error.instance)}, expected {wanted}"]
+    if error.validator == "required":
+        missing = re.findall(r"'(.*?)'", error.message)[:1]
+        return [f"{place}: `{missing[0]}` is missing"]
+    if error.validator == "pattern":
+        return [f"{place}: {error.instance!r} may hold only letters, digits, - and _ (no spaces, no /)"]
+    limits = {
+        "minimum": "is below the minimum",
+        "maximum": "is above the maximum",
+        "exclusiveMinimum": "must be greater than",
+        "exclusiveMaximum": "must be less than",
+        "minItems": "has too few entries; at least",
+        "maxItems": "has too many entries; at most",
+    }
+    if error.validator in limits:
+        return [f"{place}: {error.instance!r} {limits[error.validator]} {error.validator_value}"]
+    return [f"{place}: {error.message}"]
+
+
+def _yaml_type(value) -> str:
+    names = {bool: "a boolean", str: "text", dict: "a mapping", list: "a list", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _place(path, config: dict) -> str:
+    words, node = [], config
+    for key in path:
+        node = node[key]
+        if isinstance(key, int):
+            name = node.get("name") if isinstance(node, dict) else None
+            words[-1] = f"{words[-1].rstrip('s')} {name}" if name else f"{words[-1]}[{key}]"
+        else:
+            words.append(str(key))
+    return ".".join(words) or "config"
+
+
+# ---- what each stage gets ---------------------------------------------------------------------------------
+
+
+def sample_named(config: dict, name: str) -> dict:
+    """Return one sample's block."""
+    return next(s for s in config["samples"] if s["name"] == name)
+
+
+def settings(config: dict, name: str, stage: str) -> dict:
+    """Return every setting of a stage for a sample: defaults, then the configuration's, then the sample's own."""
+    schema = read_schema()
+    sample = sample_named(config, name)
+    if stage == "simulate":
+        return _merge(schema["$defs"]["simulate"], sample["simulate"])
+    if stage == "scan":
+        return _merge(schema["$defs"]["scan"], {k: sample[k] for k in SCAN_SETTINGS if k in sample})
+    own = (sample.get("settings") or {}).get(stage) or {}
+    return _merge(schema["$defs"][stage], config.get(stage) or {}, own)
+
+
+def _merge(schema: dict, *layers: dict) -> dict:
+    values = {k: copy.copy(p["default"]) for k, p in schema["properties"].items()}
+    for layer in layers:
+        values.update(layer)
+    return values
+
+
+def changed_settings(config: dict, name: str, stage: str) -> dict:
+    """Return ``{key: (value, default)}`` of the settings that differ from their defaults."""
+    defaults = _merge(read_schema()["$defs"][stage])
+    return {k: (v, defaults[k]) for k, v in settings(config, name, stage).items() if v != defaults[k]}
+
+
+def acquisition(config: dict, name: str) -> dict:
+    """Return the acquisition values that the configuration gives for a sample (nulls left out)."""
+    given = sample_named(config, name).get("acquisition") or {}
+    return {k: v for k, v in given.items() if v is not None}
+
+
+def stages(config: dict, name: str) -> list[str]:
+    """Return the stages that run for a sample, those that others depend on included."""
+    sample = sample_named(config, name)
+    wanted = set(sample.get("stages") or ["virtual_image"])
+    if "orientation" in wanted and "averaged" in settings(config, name, "orientation")["sources"]:
+        wanted.add("nonlocal_average")
+    if "orientation" in wanted and ("simulate" in sample or "truth" in sample):
+        wanted |= {"evaluation"}
+    return [s for s in (*STAGES, "evaluation") if s in wanted]
+
+
+def needed_acquisition(config: dict, name: str) -> dict[str, list[str]]:
+    """Return ``{acquisition key: stages that cannot do without it}`` for a sample."""
+    needed: dict[str, list[str]] = {}
+    for stage in stages(config, name):
+        for key in NEEDED_BY.get(stage, ()):
+            needed.setdefault(key, []).append(stage)
+    return needed
+
+
+def cif_files(config: dict, name: str) -> dict[str, str]:
+    """Return ``{phase: CIF path}`` of a sample, in the order of its ``phases``."""
+    paths = {p["name"]: p["cif"] for p in config.get("phases") or []}
+    return {phase: paths[phase] for phase in sample_named(config, name).get("phases") or []}

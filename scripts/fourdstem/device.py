@@ -1,0 +1,25 @@
+"""The one place that asks which device torch may use."""
+
+
+def pick(wanted: str = "auto") -> str:
+    """Return "cpu" or "cuda".
+
+    Parameters
+    ----------
+    wanted : {"auto", "cpu", "cuda"}
+        "auto" takes CUDA where torch sees a device.
+
+    Raises
+    ------
+    RuntimeError
+        If "cuda" is demanded and torch sees none.
+    """
+    if wanted == "cpu":
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if wanted == "cuda":
+        raise RuntimeError("device: cuda was demanded, but torch sees no CUDA device; use device: auto or cpu")
+    return "cpu"

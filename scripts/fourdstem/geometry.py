@@ -1,0 +1,138 @@
+"""Frames and resampling: from the detector as recorded to the corrected pattern.
+
+A corrected pattern has the beam at ``((n_y - 1) / 2, (n_x - 1) / 2)``, no ellipse, and detector axes that run
+along the scan axes. With u an offset (y, x) from the beam in the corrected frame, its offset in the recorded
+frame is ``matrix @ u``, ``matrix = E F R(-φ)``: undo the scan rotation φ, undo the flip, apply the ellipse.
+All three preserve area, so counts are preserved without a Jacobian.
+"""
+
+import numba
+import numpy as np
+
+
+def ellipse_matrix(ratio: float, angle_deg: float) -> np.ndarray:
+    """Area-preserving (y, x) matrix that stretches a circle to the ellipse a/b = ratio.
+
+    The long axis lies at ``angle_deg`` from +detector_x towards +detector_y (down).
+    """
+    angle = np.deg2rad(angle_deg)
+    along = np.array([np.sin(angle), np.cos(angle)])
+    across = np.array([np.cos(angle), -np.sin(angle)])
+    stretch = np.sqrt(ratio)
+    return stretch * np.outer(along, along) + np.outer(across, across) / stretch
+
+
+def rotation_matrix(angle_deg: float) -> np.ndarray:
+    """(y, x) matrix of a rotation that takes +x towards +y (down)."""
+    angle = np.deg2rad(angle_deg)
+    cos, sin = np.cos(angle), np.sin(angle)
+    return np.array([[cos, sin], [-sin, cos]])
+
+
+def corrected_to_recorded(ratio: float, angle_deg: float, scan_rotation_deg: float, flip_y: bool) -> np.ndarray:
+    """(2, 2) matrix that takes an offset in the corrected frame to the recorded frame."""
+    flip = np.diag([-1.0 if flip_y else 1.0, 1.0])
+    return ellipse_matrix(ratio, angle_deg) @ flip @ rotation_matrix(-scan_rotation_deg)
+
+
+def repair(patterns: np.ndarray, bad: np.ndarray) -> np.ndarray:
+    """Replace isolated bad pixels by the mean of their good neighbours.
+
+    Parameters
+    ----------
+    patterns : ndarray of shape (n, detector_y, detector_x)
+        Counts; changed in place.
+    bad : ndarray of bool, shape (detector_y, detector_x)
+
+    Returns
+    -------
+    ndarray
+        ``patterns``. Pixels that `repairable` calls hopeless are left as they are.
+    """
+    for y, x in np.argwhere(bad & repairable(bad)):
+        ys, xs = slice(max(y - 1, 0), y + 2), slice(max(x - 1, 0), x + 2)
+        good = ~bad[ys, xs]
+        patterns[:, y, x] = patterns[:, ys, xs][:, good].mean(axis=1, dtype=np.float64)
+    return patterns
+
+
+def repairable(bad: np.ndarray) -> np.ndarray:
+    """Tell which pixels have at least four good ones among their eight neighbours."""
+    good = np.pad(~bad, 1).astype(np.uint8)
+    ny, nx = bad.shape
+    count = sum(good[1 + dy : 1 + dy + ny, 1 + dx : 1 + dx + nx] for dy in (-1, 0, 1) for dx in (-1, 0, 1))
+    return count - good[1:-1, 1:-1] >= 4
+
+
+@numba.njit(nogil=True, cache=True)
+def resample(patterns, usable, centre, matrix, out):
+    """Interpolate patterns bilinearly onto the corrected frame.
+
+    Parameters
+    ----------
+    patterns : ndarray of float32, shape (n, detector_y, detector_x)
+    usable : ndarray of uint8, shape (detector_y, detector_x)
+        0 = this pixel may not be used.
+    centre : ndarray of shape (n, 2)
+        Beam position (y, x) in each recorded pattern, px.
+    matrix : ndarray of shape (2, 2)
+        From `corrected_to_recorded`.
+    out : ndarray of float32, shape (n, detector_y, detector_x)
+        Filled. A pixel whose four neighbours carry less than half of the weight is 0.
+    """
+    ny, nx = usable.shape
+    half_y, half_x = (ny - 1) / 2, (nx - 1) / 2
+    for i in range(patterns.shape[0]):
+        for y in range(ny):
+            for x in range(nx):
+                sy = centre[i, 0] + matrix[0, 0] * (y - half_y) + matrix[0, 1] * (x - half_x)
+                sx = centre[i, 1] + matrix[1, 0] * (y - half_y) + matrix[1, 1] * (x - half_x)
+                out[i, y, x] = _bilinear(patterns[i], usable, sy, sx)
+
+
+@numba.njit(nogil=True, cache=True)
+def _bilinear(pattern, usable, sy, sx):
+    ny, nx = usable.shape
+    y0, x0 = int(np.floor(sy)), int(np.floor(sx))
+    fy, fx = sy - y0, sx - x0
+    total, weight = 0.0, 0.0
+    for dy in range(2):
+        for dx in range(2):
+            y, x = y0 + dy, x0 + dx
+            if 0 <= y < ny and 0 <= x < nx and usable[y, x]:
+                w = (fy if dy else 1 - fy) * (fx if dx else 1 - fx)
+                total += w * pattern[y, x]
+                weight += w
+    return total / weight if weight >= 0.5 else 0.0
+
+
+@numba.njit(nogil=True, cache=True)
+def valid_everywhere(usable, centre, matrix):
+    """Tell which corrected pixels every position can fill.
+
+    Parameters
+    ----------
+    usable : ndarray of uint8, shape (detector_y, detector_x)
+    centre : ndarray of shape (n, 2)
+        Beam positions (y, x), px; NaN rows are skipped.
+    matrix : ndarray of shape (2, 2)
+
+    Returns
+    -------
+    ndarray of uint8, shape (detector_y, detector_x)
+    """
+    ny, nx = usable.shape
+    half_y, half_x = (ny - 1) / 2, (nx - 1) / 2
+    ones = np.ones(usable.shape, np.float32)
+    valid = np.ones(usable.shape, np.uint8)
+    for i in range(centre.shape[0]):
+        if np.isnan(centre[i, 0]):
+            continue
+        for y in range(ny):
+            for x in range(nx):
+                if valid[y, x]:
+                    sy = centre[i, 0] + matrix[0, 0] * (y - half_y) + matrix[0, 1] * (x - half_x)
+                    sx = centre[i, 1] + matrix[1, 0] * (y - half_y) + matrix[1, 1] * (x - half_x)
+                    if _bilinear(ones, usable, sy, sx) == 0.0:
+                        valid[y, x] = 0
+    return valid

@@ -1,0 +1,208 @@
+"""What surrounds every job: log, threads, settings, sidecar. The only module that knows Snakemake's job object.
+
+A script imports only this at the top, and everything else inside ``with stage(snakemake) as job``, so that log,
+threads and cache folders exist before numba or torch is loaded.
+"""
+
+import logging
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+import traceback
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from fourdstem import provenance
+from fourdstem.errors import FourdstemError
+
+log = logging.getLogger("fourdstem")
+# Packages whose version can change a result; those that the job has loaded are recorded.
+RECORDED = {
+    "numpy": "numpy", "scipy": "scipy", "numba": "numba", "torch": "torch", "h5py": "h5py", "hdf5plugin": "hdf5plugin",
+    "sklearn": "scikit-learn", "skimage": "scikit-image", "orix": "orix", "diffsims": "diffsims", "spglib": "spglib",
+    "rsciio": "rosettasciio", "matplotlib": "matplotlib", "papermill": "papermill",
+}  # fmt: skip
+
+
+@dataclass
+class Job:
+    """One job as its script sees it.
+
+    Attributes
+    ----------
+    input, output, params, wildcards
+        Snakemake's, by name.
+    memory_mb, threads
+        What the job may use; never part of a result.
+    """
+
+    input: Any
+    output: Any
+    params: Any
+    wildcards: Any
+    memory_mb: float
+    threads: int
+    stage: str
+    sample: str
+    wanted_device: str
+    used_device: str = "cpu"
+
+    @property
+    def device(self) -> str:
+        """"cpu" or "cuda": the resource ``device`` of the rule, "auto" by default."""
+        from fourdstem.device import pick
+
+        self.used_device = pick(self.wanted_device)
+        return self.used_device
+
+    def settings(self, params: type):
+        """Return the stage's settings as its ``Params``."""
+        from fourdstem.schema import build
+
+        return build(params, dict(self.params.settings))
+
+    @property
+    def process(self) -> dict:
+        """What an HDF5 result says of its making: nothing that differs between equal runs."""
+        inputs = [entry for entry in provenance.describe(_paths(self.input)) if not is_sidecar(entry["path"])]
+        settings = self.recorded_settings
+        return {
+            "stage": self.stage,
+            "settings": settings,
+            "seed": settings.get("seed"),
+            "code": self.params.code,
+            "inputs": [{"path": e["path"], "sha256": e["sha256"]} for e in inputs],
+            "versions": versions(),
+        }
+
+    @property
+    def recorded_settings(self) -> dict:
+        """Every parameter of the rule but the code's fingerprint."""
+        named = dict(self.params.items())
+        named.pop("code", None)
+        return {**named.pop("settings", {}), **named}
+
+
+def is_sidecar(path: str) -> bool:
+    """Tell a sidecar from data by its folder."""
+    return Path(path).parent.name == "provenance"
+
+
+def versions() -> dict[str, str]:
+    """Return Python's version and those of the loaded packages that can change a result."""
+    loaded = {dist: metadata.version(dist) for module, dist in RECORDED.items() if module in sys.modules}
+    return {"python": platform.python_version(), **loaded}
+
+
+@contextmanager
+def stage(snakemake):
+    """Run a script's body as a job: ``with stage(snakemake) as job``.
+
+    The log is opened first; threads and cache folders are set; when the body ends the sidecar is written.
+    An error leaves the traceback and, as the last line, the cause in the log, and exit status 1.
+    """
+    started = time.time()
+    path = Path(snakemake.log[0])
+    _open_log(path)
+    _set_environment(snakemake.threads)
+    job = Job(
+        input=snakemake.input,
+        output=snakemake.output,
+        params=snakemake.params,
+        wildcards=snakemake.wildcards,
+        memory_mb=float(snakemake.resources.get("mem_mb", 2000)),
+        threads=snakemake.threads,
+        stage=snakemake.rule,
+        sample=snakemake.wildcards.get("sample", ""),
+        wanted_device=snakemake.resources.get("device", "auto"),
+    )
+    log.info("%s %s: start, %d threads, %.0f MB", job.stage, job.sample, job.threads, job.memory_mb)
+    try:
+        yield job
+        _write_sidecar(job, started)
+    except Exception as error:
+        _explain(error, path)
+        raise SystemExit(1) from None
+    log.info("%s %s: done in %.1f s, peak %.0f MB", job.stage, job.sample, time.time() - started, _peak_memory_mb())
+
+
+def _open_log(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S")
+    for handler in (logging.FileHandler(path, mode="w", encoding="utf-8"), logging.StreamHandler(sys.stderr)):
+        handler.setFormatter(formatter)
+        log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    logging.getLogger("py.warnings").addHandler(log.handlers[0])
+
+
+def _set_environment(threads: int) -> None:
+    """One BLAS thread in each of our own threads: a product's bits must not depend on how it is split."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"
+    os.environ["NUMBA_NUM_THREADS"] = str(threads)
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(".snakemake/numba").absolute()))
+    os.environ.setdefault("MPLCONFIGDIR", str(Path(".snakemake/matplotlib").absolute()))
+    os.environ.setdefault("HDF5_USE_FILE_LOCKING", "FALSE")
+
+
+def _explain(error: Exception, path: Path) -> None:
+    trace = "".join(traceback.format_exception(error))
+    with path.open("a", encoding="utf-8") as file:
+        file.write(trace)
+    cause = str(error) if isinstance(error, FourdstemError) else f"{type(error).__name__}: {error}"
+    log.error("%s  [log: %s]", cause, path)
+
+
+def _paths(named) -> list[str]:
+    return [str(p) for p in named]
+
+
+def _peak_memory_mb() -> float:
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return max(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, children) / 1024
+
+
+def _write_sidecar(job: Job, started: float) -> None:
+    outputs = [p for p in _paths(job.output) if p != str(job.output.sidecar)]
+    settings = job.recorded_settings
+    content = {
+        "stage": job.stage,
+        "sample": job.sample,
+        "settings": settings,
+        "seed": settings.get("seed"),
+        "code": job.params.code,
+        "inputs": provenance.describe(_paths(job.input)),
+        "outputs": provenance.describe(outputs),
+        "versions": versions(),
+        **_commit(),
+        "command": " ".join(sys.argv),
+        "host": platform.node(),
+        "device": job.used_device,
+        "threads": job.threads,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+        "seconds": round(time.time() - started, 3),
+        "peak_memory_mb": round(_peak_memory_mb(), 1),
+    }
+    provenance.write_record(job.output.sidecar, content)
+
+
+def _commit() -> dict:
+    """Return the commit of the code and whether it was edited; None where git or the repository is missing."""
+    here = Path(__file__).parent
+
+    def git(*args):
+        done = subprocess.run(["git", "-C", here, *args], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", str(here.parent)))}
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": None, "dirty": None}

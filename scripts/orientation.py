@@ -1,0 +1,18 @@
+"""Map crystal orientation and phase by template matching."""
+
+from fourdstem.stage import stage
+
+with stage(snakemake) as job:
+    from fourdstem import crystal, io
+    from fourdstem.methods import orientation as method
+
+    params = job.settings(method.Params)
+    crystals = [crystal.read_cif(*pair) for pair in zip(job.input.cif, job.params.phases, strict=True)]
+    options = {"memory_mb": job.memory_mb, "threads": job.threads}
+    with (
+        io.open_patterns(job.wildcards.source, job.input, **options) as cube,
+        io.create(job.output.result, job.process, cube.acquisition) as file,
+    ):
+        result = method.compute(cube, crystals, params, device=job.device)
+        file.write(result)
+        io.write_text(job.output.ang, method.ang_text(result, crystals, cube.acquisition.scan_step_angstrom))

@@ -1,0 +1,156 @@
+"""The whole workflow on a small simulated scan, run as a user runs it."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG = """\
+phases:
+  - {name: gold, cif: config/cif/gold.cif}
+samples:
+  - name: mini
+    simulate:
+      {specimen: film, seed: 3, scan_shape: [16, 16], detector_shape: [64, 64], detector_pixel_inv_angstrom: 0.04,
+       grains: 4, convergence_mrad: 2.0}
+    phases: [gold]
+    stages: [virtual_image, nonlocal_average, orientation]
+orientation: {sampling_deg: 3.0}
+"""
+RESULTS = ("simulated.h5", "scan.h5", "preprocess.h5", "virtual_image.h5", "nonlocal_average.h5", "evaluation.h5")
+TEXTS = ("evaluation.csv", "orientation/corrected.ang", "orientation/averaged.ang")
+MAPS = ("orientation/corrected.h5", "orientation/averaged.h5")
+
+
+def snakemake(folder, *arguments, check=True):
+    command = [sys.executable, "-m", "snakemake", "--configfile", "mini.yaml", *arguments]
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
+    output = done.stdout + done.stderr
+    assert done.returncode == 0 or not check, output[-4000:]
+    return output
+
+
+def hashes(folder):
+    sample = folder / "results" / "mini"
+    files = [*RESULTS, *MAPS, *TEXTS, *(f"figures/{p.name}" for p in sorted((sample / "figures").iterdir()))]
+    return {name: hashlib.sha256((sample / name).read_bytes()).hexdigest() for name in files}
+
+
+def planned(folder, *arguments):
+    """The rules that a dry run would execute."""
+    output = snakemake(folder, "-n", "--quiet", "rules", *arguments)
+    if "Nothing to be done" in output:
+        return set()
+    output = snakemake(folder, "-n", *arguments)
+    return {line.split()[1].rstrip(":") for line in output.splitlines() if line.startswith(("rule ", "localrule "))}
+
+
+def edit(path, old, new):
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A copy of the project in a folder with a space and an umlaut, run once to its reports."""
+    target = tmp_path_factory.mktemp("wörk flow") / "project"
+    skip = shutil.ignore_patterns(".venv", ".git", "results", ".snakemake", "__pycache__", ".pytest_cache", ".*_cache")
+    shutil.copytree(ROOT, target, ignore=skip)
+    (target / "mini.yaml").write_text(CONFIG, encoding="utf-8")
+    snakemake(target, "--cores", "2")
+    return target
+
+
+def test_every_file_of_the_contract_is_made(folder):
+    sample = folder / "results" / "mini"
+    for name in (*RESULTS, *MAPS, *TEXTS, "report.html", "report.ipynb"):
+        assert (sample / name).stat().st_size > 0
+    assert list((sample / "figures").glob("*.png"))
+    for name in ("summary.html", "summary.csv", "provenance.json"):
+        assert (folder / "results" / name).stat().st_size > 0
+
+
+def test_the_audit_finds_nothing_and_then_finds_a_flipped_byte(folder):
+    command = [sys.executable, "-I", "-c", "import sys; sys.path.insert(0, 'scripts'); from fourdstem.__main__ import main; sys.exit(main(['audit', 'results']))"]  # fmt: skip  # noqa: E501
+    sound = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert sound.returncode == 0, sound.stdout + sound.stderr
+    path = folder / "results/mini/preprocess.h5"
+    original, stat = path.read_bytes(), path.stat()
+    path.write_bytes(original[:-1] + bytes([original[-1] ^ 1]))
+    found = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    path.write_bytes(original)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert found.returncode == 1
+    assert f"changed {path}" in found.stdout
+
+
+def test_a_second_run_does_nothing_whatever_was_touched(folder):
+    for path in [*folder.glob("scripts/**/*.py"), folder / "mini.yaml", *folder.glob("workflow/**/*.smk"),
+                 folder / "config/cif/gold.cif", folder / "notebooks/report.ipynb"]:  # fmt: skip
+        path.touch()
+    assert planned(folder) == set()
+    assert planned(folder, "--cores", "1", "--set-resources", "nonlocal_average:mem_mb=600") == set()
+
+
+def test_comments_and_docstrings_rerun_nothing(folder):
+    path = folder / "scripts/fourdstem/methods/virtual_image.py"
+    original = path.read_text(encoding="utf-8")
+    path.write_text(original.replace('"""', '"""Edited. ', 1) + "\n# a comment\n", encoding="utf-8")
+    assert planned(folder) == set()
+    path.write_text(original, encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("file", "rules"),
+    [
+        ("scripts/fourdstem/methods/virtual_image.py", {"virtual_image", "report"}),
+        ("scripts/nonlocal_average.py", {"nonlocal_average", "orientation", "evaluation", "report"}),
+        ("scripts/summary.py", set()),
+    ],
+)
+def test_an_edit_of_the_library_reruns_exactly_the_stages_that_use_it(folder, file, rules):
+    path = folder / file
+    original = path.read_text(encoding="utf-8")
+    path.write_text(original + "\nUNUSED = 1\n", encoding="utf-8")
+    assert planned(folder) == rules | {"summary", "provenance", "default", "all"}
+    path.write_text(original, encoding="utf-8")
+
+
+def test_an_edit_of_one_setting_reruns_exactly_what_reads_it(folder):
+    path = folder / "mini.yaml"
+    original = path.read_text(encoding="utf-8")
+    path.write_text(original + "nonlocal_average: {window_half_width_px: 2}\n", encoding="utf-8")
+    expected = {"nonlocal_average", "orientation", "evaluation", "report", "summary", "provenance", "default", "all"}
+    assert planned(folder) == expected
+    path.write_text(original, encoding="utf-8")
+
+
+def test_both_entry_points_plan_the_same_jobs(folder):
+    one = planned(folder, "--forceall")
+    two = planned(folder, "--forceall", "--snakefile", "workflow/Snakefile")
+    assert one - {"default"} == two - {"default"}
+    assert {"simulate", "scan", "orientation", "report"} <= two
+
+
+def test_a_rerun_with_other_threads_and_memory_gives_the_same_bytes(folder):
+    before = hashes(folder)
+    shutil.rmtree(folder / "results" / "mini")
+    names = ("preprocess", "nonlocal_average", "orientation", "virtual_image", "evaluation")
+    snakemake(folder, "--cores", "1", "--set-resources", *(f"{name}:mem_mb=300" for name in names))
+    assert hashes(folder) == before
+
+
+def test_a_wrong_setting_stops_before_any_job(folder):
+    (folder / "wrong.yaml").write_text(CONFIG.replace("sampling_deg", "samplingdeg"), encoding="utf-8")
+    command = [sys.executable, "-m", "snakemake", "-n", "--configfile", "wrong.yaml"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "did you mean sampling_deg" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr

@@ -1,0 +1,142 @@
+"""Names, and functions that tell each rule which settings and inputs are its own."""
+
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+SCRIPTS = Path(workflow.current_basedir).resolve().parents[1] / "scripts"
+sys.path.insert(0, str(SCRIPTS))
+
+from fourdstem import config as configuration
+from fourdstem.errors import ConfigError
+from fourdstem.provenance import code_fingerprint
+
+try:
+    configuration.check(config)
+except ConfigError as error:
+    raise WorkflowError(str(error)) from None
+
+SAMPLES = [sample["name"] for sample in config["samples"]]
+NOTEBOOK = SCRIPTS.parent / "notebooks" / "report.ipynb"
+
+
+wildcard_constraints:
+    sample="|".join(SAMPLES),
+    source="corrected|averaged",
+
+
+def code(stage, *extra):
+    """The fingerprint of a stage's code; editing it reruns the stage, editing its comments does not."""
+    return code_fingerprint(SCRIPTS / f"{stage}.py", extra)
+
+
+def settings_of(stage):
+    """A function of the wildcards that returns the stage's settings for the sample."""
+
+    def settings(wildcards):
+        return configuration.settings(config, wildcards.sample, stage)
+
+    return settings
+
+
+def sample_of(wildcards):
+    return configuration.sample_named(config, wildcards.sample)
+
+
+def stages_of(sample):
+    return configuration.stages(config, sample)
+
+
+def raw_file(wildcards):
+    if "simulate" in sample_of(wildcards):
+        return "results/{sample}/simulated.h5"
+    return sample_of(wildcards)["file"]
+
+
+def companion_files(wildcards):
+    """Files that belong to the raw file or to how it was recorded: a Merlin header, a mask."""
+    raw = sample_of(wildcards).get("file", "")
+    header = [Path(raw).with_suffix(".hdr")] if raw.endswith(".mib") else []
+    mask = configuration.acquisition(config, wildcards.sample).get("mask")
+    return [str(p) for p in header if p.is_file()] + ([mask] if mask else [])
+
+
+def cif_files(wildcards):
+    return list(configuration.cif_files(config, wildcards.sample).values())
+
+
+def phase_names(wildcards):
+    return list(configuration.cif_files(config, wildcards.sample))
+
+
+def acquisition_of(wildcards):
+    return configuration.acquisition(config, wildcards.sample)
+
+
+def needed_of(wildcards):
+    return configuration.needed_acquisition(config, wildcards.sample)
+
+
+def dataset_of(wildcards):
+    return sample_of(wildcards).get("dataset")
+
+
+def truth_file(wildcards):
+    return sample_of(wildcards).get("truth", "results/{sample}/simulated.h5")
+
+
+def averaged_if_read(wildcards):
+    """The averaged patterns, where they are the source."""
+    return "results/{sample}/nonlocal_average.h5" if wildcards.source == "averaged" else []
+
+
+def averaged_sidecar_if_read(wildcards):
+    return "results/{sample}/provenance/nonlocal_average.json" if wildcards.source == "averaged" else []
+
+
+def sources_of(sample):
+    return configuration.settings(config, sample, "orientation")["sources"]
+
+
+def job_names(sample):
+    """Every job of a sample before its report, as named by its sidecar."""
+    stages = stages_of(sample)
+    names = ["simulate"] if "simulate" in configuration.sample_named(config, sample) else []
+    names += ["scan", "preprocess", *(s for s in ("virtual_image", "nonlocal_average") if s in stages)]
+    if "orientation" in stages:
+        names += [f"orientation_{source}" for source in sources_of(sample)]
+    return names + (["evaluation"] if "evaluation" in stages else [])
+
+
+def sidecars_of(wildcards):
+    return [f"results/{{sample}}/provenance/{name}.json" for name in job_names(wildcards.sample)]
+
+
+def results_of(wildcards):
+    """Every result file of a sample that its report reads."""
+    names = [name for name in job_names(wildcards.sample) if name != "simulate"]
+    return [f"results/{{sample}}/{name.replace('orientation_', 'orientation/')}.h5" for name in names]
+
+
+def indexed(pattern):
+    """A function of the wildcards that returns one path per pattern source that the sample indexes."""
+
+    def paths(wildcards):
+        return [pattern.format(sample=wildcards.sample, source=s) for s in sources_of(wildcards.sample)]
+
+    return paths
+
+
+def changed_of(wildcards):
+    """Settings that differ from their defaults, for the report: {stage: {key: [value, default]}}."""
+    sample = wildcards.sample
+    names = ["scan", "preprocess", *stages_of(sample)]
+    names = ["simulate", *names] if "simulate" in sample_of(wildcards) else names
+    changed = {name: configuration.changed_settings(config, sample, name) for name in names}
+    return {name: values for name, values in changed.items() if values}
+
+
+def all_sidecars(wildcards):
+    paths = [f"results/{s}/provenance/{n}.json" for s in SAMPLES for n in (*job_names(s), "report")]
+    return [*paths, "results/provenance/summary.json"]

@@ -1,0 +1,83 @@
+"""From a raw file (or a simulated one) to counts with known centres, ellipse and bad pixels."""
+
+
+rule simulate:
+    input:
+        cif=cif_files,
+    output:
+        result="results/{sample}/simulated.h5",
+        sidecar="results/{sample}/provenance/simulate.json",
+    log:
+        "results/{sample}/logs/simulate.log",
+    benchmark:
+        "results/{sample}/logs/simulate.benchmark.tsv"
+    threads: 16
+    resources:
+        mem_mb=2000,
+    params:
+        code=code("simulate"),
+        settings=settings_of("simulate"),
+        phases=phase_names,
+    conda:
+        "../../envs/simulate.yaml"
+    message:
+        "{wildcards.sample}: simulate a scan with known truth"
+    script:
+        "../../scripts/simulate.py"
+
+
+rule scan:
+    input:
+        raw=raw_file,
+        companions=companion_files,
+        cif=cif_files,
+    output:
+        result="results/{sample}/scan.h5",
+        sidecar="results/{sample}/provenance/scan.json",
+    log:
+        "results/{sample}/logs/scan.log",
+    benchmark:
+        "results/{sample}/logs/scan.benchmark.tsv"
+    threads: 2
+    resources:
+        mem_mb=2000,
+    params:
+        code=code("scan"),
+        settings=settings_of("scan"),
+        acquisition=acquisition_of,
+        needed=needed_of,
+        dataset=dataset_of,
+        phases=phase_names,
+    conda:
+        "../../envs/scan.yaml"
+    message:
+        "{wildcards.sample}: read {input.raw}"
+    script:
+        "../../scripts/scan.py"
+
+
+rule preprocess:
+    input:
+        scan=rules.scan.output.result,
+        sidecars=rules.scan.output.sidecar,
+        cif=cif_files,
+    output:
+        result="results/{sample}/preprocess.h5",
+        sidecar="results/{sample}/provenance/preprocess.json",
+    log:
+        "results/{sample}/logs/preprocess.log",
+    benchmark:
+        "results/{sample}/logs/preprocess.benchmark.tsv"
+    threads: 16
+    resources:
+        mem_mb=2000,
+    params:
+        code=code("preprocess"),
+        settings=settings_of("preprocess"),
+        phases=phase_names,
+    conda:
+        "../../envs/preprocess.yaml"
+    message:
+        "{wildcards.sample}: bad pixels, centres, ellipse"
+    script:
+        "../../scripts/preprocess.py"

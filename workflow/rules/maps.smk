@@ -1,0 +1,118 @@
+"""From counts to maps."""
+
+
+rule virtual_image:
+    input:
+        scan=rules.scan.output.result,
+        preprocess=rules.preprocess.output.result,
+        sidecars=[rules.scan.output.sidecar, rules.preprocess.output.sidecar],
+    output:
+        result="results/{sample}/virtual_image.h5",
+        sidecar="results/{sample}/provenance/virtual_image.json",
+    log:
+        "results/{sample}/logs/virtual_image.log",
+    benchmark:
+        "results/{sample}/logs/virtual_image.benchmark.tsv"
+    threads: 16
+    resources:
+        mem_mb=2000,
+    params:
+        code=code("virtual_image"),
+        settings=settings_of("virtual_image"),
+    conda:
+        "../../envs/virtual_image.yaml"
+    message:
+        "{wildcards.sample}: virtual images"
+    script:
+        "../../scripts/virtual_image.py"
+
+
+rule nonlocal_average:
+    input:
+        scan=rules.scan.output.result,
+        preprocess=rules.preprocess.output.result,
+        sidecars=[rules.scan.output.sidecar, rules.preprocess.output.sidecar],
+    output:
+        result="results/{sample}/nonlocal_average.h5",
+        sidecar="results/{sample}/provenance/nonlocal_average.json",
+    log:
+        "results/{sample}/logs/nonlocal_average.log",
+    benchmark:
+        "results/{sample}/logs/nonlocal_average.benchmark.tsv"
+    threads: 16
+    resources:
+        mem_mb=2000,
+    params:
+        code=code("nonlocal_average"),
+        settings=settings_of("nonlocal_average"),
+    conda:
+        "../../envs/nonlocal_average.yaml"
+    message:
+        "{wildcards.sample}: average similar patterns"
+    script:
+        "../../scripts/nonlocal_average.py"
+
+
+rule orientation:
+    input:
+        scan=rules.scan.output.result,
+        preprocess=rules.preprocess.output.result,
+        nonlocal_average=averaged_if_read,
+        sidecars=[rules.scan.output.sidecar, rules.preprocess.output.sidecar],
+        averaged_sidecar=averaged_sidecar_if_read,
+        cif=cif_files,
+    output:
+        result="results/{sample}/orientation/{source}.h5",
+        ang="results/{sample}/orientation/{source}.ang",
+        sidecar="results/{sample}/provenance/orientation_{source}.json",
+    log:
+        "results/{sample}/logs/orientation_{source}.log",
+    benchmark:
+        "results/{sample}/logs/orientation_{source}.benchmark.tsv"
+    threads: 16
+    resources:
+        mem_mb=4000,
+        device="auto",
+    params:
+        code=code("orientation"),
+        settings=settings_of("orientation"),
+        phases=phase_names,
+    conda:
+        "../../envs/orientation.yaml"
+    message:
+        "{wildcards.sample}: index {wildcards.source} patterns"
+    script:
+        "../../scripts/orientation.py"
+
+
+rule evaluation:
+    input:
+        truth=truth_file,
+        scan=rules.scan.output.result,
+        preprocess=rules.preprocess.output.result,
+        orientation=indexed("results/{sample}/orientation/{source}.h5"),
+        sidecars=indexed("results/{sample}/provenance/orientation_{source}.json"),
+        cif=cif_files,
+    output:
+        result="results/{sample}/evaluation.h5",
+        table="results/{sample}/evaluation.csv",
+        sidecar="results/{sample}/provenance/evaluation.json",
+    log:
+        "results/{sample}/logs/evaluation.log",
+    benchmark:
+        "results/{sample}/logs/evaluation.benchmark.tsv"
+    threads: 16
+    resources:
+        mem_mb=4000,
+        device="auto",
+    params:
+        code=code("evaluation"),
+        settings=settings_of("evaluation"),
+        orientation=settings_of("orientation"),
+        phases=phase_names,
+    conda:
+        "../../envs/evaluation.yaml"
+    message:
+        "{wildcards.sample}: compare with the known truth"
+    script:
+        "../../scripts/evaluation.py"
