@@ -7,7 +7,7 @@ with stage(snakemake) as job:
     from fourdstem.methods import orientation as method
 
     params = job.settings(method.Params)
-    crystals = [crystal.read_cif(*pair) for pair in zip(job.input.cif, job.params.phases, strict=True)]
+    crystals = crystal.read_all(job.input.cif, job.params.phases)
     options = {"memory_mb": job.memory_mb, "threads": job.threads}
     with (
         io.open_patterns(job.wildcards.source, job.input, **options) as cube,

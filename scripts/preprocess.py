@@ -7,7 +7,7 @@ with stage(snakemake) as job:
     from fourdstem.methods import preprocess as method
 
     params = job.settings(method.Params)
-    crystals = [crystal.read_cif(*pair) for pair in zip(job.input.cif, job.params.phases, strict=True)]
+    crystals = crystal.read_all(job.input.cif, job.params.phases)
     with (
         io.open_scan(job.input.scan, memory_mb=job.memory_mb, threads=job.threads) as cube,
         io.create(job.output.result, job.process, cube.acquisition) as file,

@@ -7,7 +7,7 @@ with stage(snakemake) as job:
     from fourdstem.methods import simulate as method
 
     params = job.settings(method.Params)
-    crystals = [crystal.read_cif(*pair) for pair in zip(job.input.cif, job.params.phases, strict=True)]
+    crystals = crystal.read_all(job.input.cif, job.params.phases)
     with io.create_raw(job.output.result, job.process, method.acquisition(params)) as raw:
         out = raw.counts((*params.scan_shape, *params.detector_shape), "uint16")
         raw.write_truth(method.compute(params, crystals, out, threads=job.threads))

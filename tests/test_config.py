@@ -117,7 +117,10 @@ def test_a_sample_overrides_a_setting_and_defaults_fill_the_rest(valid):
     film = config.settings(valid, "film", "orientation")
     model = config.settings(valid, "model", "orientation")
     assert film["sampling_deg"] == 2
-    assert model["sampling_deg"] == generated.build_schema()["$defs"]["orientation"]["properties"]["sampling_deg"]["default"]
+    assert (
+        model["sampling_deg"]
+        == generated.build_schema()["$defs"]["orientation"]["properties"]["sampling_deg"]["default"]
+    )
     assert film["sources"] == model["sources"] == ["corrected"]
     assert config.settings(valid, "model", "simulate")["seed"] == 2
 
@@ -142,9 +145,9 @@ def test_evaluation_runs_only_where_truth_is_known(valid):
 
 
 def test_orientation_needs_energy_and_pixel(valid):
-    assert set(config.needed_acquisition(valid, "film")) == {"beam_energy_kev", "detector_pixel_inv_angstrom"}
+    assert config.needed_acquisition(valid, "film") == ["beam_energy_kev", "detector_pixel_inv_angstrom"]
     valid["samples"][0]["stages"] = ["virtual_image"]
-    assert config.needed_acquisition(valid, "film") == {}
+    assert config.needed_acquisition(valid, "film") == []
 
 
 def test_a_file_that_is_not_yaml_is_named_with_its_line(tmp_path):

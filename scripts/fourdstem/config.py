@@ -235,13 +235,9 @@ def stages(config: dict, name: str) -> list[str]:
     return [s for s in (*STAGES, "evaluation") if s in wanted]
 
 
-def needed_acquisition(config: dict, name: str) -> dict[str, list[str]]:
-    """Return ``{acquisition key: stages that cannot do without it}`` for a sample."""
-    needed: dict[str, list[str]] = {}
-    for stage in stages(config, name):
-        for key in NEEDED_BY.get(stage, ()):
-            needed.setdefault(key, []).append(stage)
-    return needed
+def needed_acquisition(config: dict, name: str) -> list[str]:
+    """Return the acquisition keys that some stage of the sample cannot do without."""
+    return sorted({key for stage in stages(config, name) for key in NEEDED_BY.get(stage, ())})
 
 
 def cif_files(config: dict, name: str) -> dict[str, str]:

@@ -125,14 +125,45 @@ def valid_everywhere(usable, centre, matrix):
     half_y, half_x = (ny - 1) / 2, (nx - 1) / 2
     ones = np.ones(usable.shape, np.float32)
     valid = np.ones(usable.shape, np.uint8)
-    for i in range(centre.shape[0]):
-        if np.isnan(centre[i, 0]):
-            continue
-        for y in range(ny):
-            for x in range(nx):
-                if valid[y, x]:
-                    sy = centre[i, 0] + matrix[0, 0] * (y - half_y) + matrix[0, 1] * (x - half_x)
-                    sx = centre[i, 1] + matrix[1, 0] * (y - half_y) + matrix[1, 1] * (x - half_x)
-                    if _bilinear(ones, usable, sy, sx) == 0.0:
-                        valid[y, x] = 0
+    low, high = _extent(centre)
+    missing = _unusable_above_left(usable)
+    for y in range(ny):
+        for x in range(nx):
+            oy = matrix[0, 0] * (y - half_y) + matrix[0, 1] * (x - half_x)
+            ox = matrix[1, 0] * (y - half_y) + matrix[1, 1] * (x - half_x)
+            # Most pixels see good neighbours from wherever the beam goes; only the rest need each position.
+            y0, y1 = int(np.floor(low[0] + oy)), int(np.floor(high[0] + oy)) + 2
+            x0, x1 = int(np.floor(low[1] + ox)), int(np.floor(high[1] + ox)) + 2
+            within = y0 >= 0 and x0 >= 0 and y1 <= ny and x1 <= nx
+            if within and missing[y1, x1] - missing[y0, x1] - missing[y1, x0] + missing[y0, x0] == 0:
+                continue
+            for i in range(centre.shape[0]):
+                if np.isnan(centre[i, 0]):
+                    continue
+                if _bilinear(ones, usable, centre[i, 0] + oy, centre[i, 1] + ox) == 0.0:
+                    valid[y, x] = 0
+                    break
     return valid
+
+
+@numba.njit(nogil=True, cache=True)
+def _extent(centre):
+    low, high = np.full(2, np.inf), np.full(2, -np.inf)
+    for i in range(centre.shape[0]):
+        if not np.isnan(centre[i, 0]):
+            for k in range(2):
+                low[k], high[k] = min(low[k], centre[i, k]), max(high[k], centre[i, k])
+    if low[0] > high[0]:
+        low[:], high[:] = 0.0, 0.0
+    return low, high
+
+
+@numba.njit(nogil=True, cache=True)
+def _unusable_above_left(usable):
+    """Summed-area table of the unusable pixels, one row and column larger than the detector."""
+    ny, nx = usable.shape
+    table = np.zeros((ny + 1, nx + 1), np.int64)
+    for y in range(ny):
+        for x in range(nx):
+            table[y + 1, x + 1] = table[y, x + 1] + table[y + 1, x] - table[y, x] + (usable[y, x] == 0)
+    return table

@@ -175,6 +175,12 @@ def read_truth(path, result: type):
         return result(**{key: truth[name][()] if name in truth else None for key, name in names.items()})
 
 
+def write_table(path, columns, rows) -> None:
+    """Write a CSV file; floats with six significant digits."""
+    cells = [[f"{c:.6g}" if isinstance(c, float) else str(c) for c in row] for row in rows]
+    write_text(path, "\n".join(",".join(row) for row in [columns, *cells]) + "\n")
+
+
 @contextmanager
 def _complete_or_absent(path):
     """Yield an HDF5 file that gets its name when the block ends without an error."""
@@ -187,6 +193,12 @@ def _complete_or_absent(path):
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def copy_units(counts, out) -> None:
+    """Copy a scan unit by unit; one unit is in memory at a time."""
+    for unit in Cube(counts).units():
+        out[unit.where] = counts[unit.where]
 
 
 def write_text(path, text: str) -> None:

@@ -36,7 +36,7 @@ class Job:
 
     Attributes
     ----------
-    input, output, params, wildcards
+    input, output, params, wildcards, log
         Snakemake's, by name.
     memory_mb, threads
         What the job may use; never part of a result.
@@ -46,16 +46,18 @@ class Job:
     output: Any
     params: Any
     wildcards: Any
+    log: Any
     memory_mb: float
     threads: int
     stage: str
     sample: str
     wanted_device: str
+    needed: tuple[str, ...] = ()
     used_device: str = "cpu"
 
     @property
     def device(self) -> str:
-        """"cpu" or "cuda": the resource ``device`` of the rule, "auto" by default."""
+        """ "cpu" or "cuda": the resource ``device`` of the rule, "auto" by default."""
         from fourdstem.device import pick
 
         self.used_device = pick(self.wanted_device)
@@ -66,6 +68,10 @@ class Job:
         from fourdstem.schema import build
 
         return build(params, dict(self.params.settings))
+
+    def say(self, text: str) -> None:
+        """Tell the user something, on the terminal and in the log."""
+        log.info(text)
 
     @property
     def process(self) -> dict:
@@ -116,11 +122,13 @@ def stage(snakemake):
         output=snakemake.output,
         params=snakemake.params,
         wildcards=snakemake.wildcards,
+        log=snakemake.log,
         memory_mb=float(snakemake.resources.get("mem_mb", 2000)),
         threads=snakemake.threads,
         stage=snakemake.rule,
         sample=snakemake.wildcards.get("sample", ""),
         wanted_device=snakemake.resources.get("device", "auto"),
+        needed=tuple(k for k in snakemake.resources.get("needed", "none").split() if k != "none"),
     )
     log.info("%s %s: start, %d threads, %.0f MB", job.stage, job.sample, job.threads, job.memory_mb)
     try:
@@ -135,7 +143,8 @@ def stage(snakemake):
 def _open_log(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S")
-    for handler in (logging.FileHandler(path, mode="w", encoding="utf-8"), logging.StreamHandler(sys.stderr)):
+    path.write_text("", encoding="utf-8")
+    for handler in (logging.FileHandler(path, encoding="utf-8"), logging.StreamHandler(sys.stderr)):
         handler.setFormatter(formatter)
         log.addHandler(handler)
     log.setLevel(logging.INFO)

@@ -75,7 +75,8 @@ def acquisition_of(wildcards):
 
 
 def needed_of(wildcards):
-    return configuration.needed_acquisition(config, wildcards.sample)
+    """Acquisition keys that the sample's stages cannot do without, separated by spaces."""
+    return " ".join(configuration.needed_acquisition(config, wildcards.sample)) or "none"
 
 
 def dataset_of(wildcards):
@@ -84,6 +85,11 @@ def dataset_of(wildcards):
 
 def truth_file(wildcards):
     return sample_of(wildcards).get("truth", "results/{sample}/simulated.h5")
+
+
+def simulation_of(wildcards):
+    """Settings of the simulation, by which noise-free patterns can be made; None for a real scan."""
+    return settings_of("simulate")(wildcards) if "simulate" in sample_of(wildcards) else None
 
 
 def averaged_if_read(wildcards):

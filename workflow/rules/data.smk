@@ -38,14 +38,15 @@ rule scan:
         "results/{sample}/logs/scan.log",
     benchmark:
         "results/{sample}/logs/scan.benchmark.tsv"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=2000,
+        # A resource, because a parameter would make a stage that is added later rerun the whole chain.
+        needed=needed_of,
     params:
         code=code("scan"),
         settings=settings_of("scan"),
         acquisition=acquisition_of,
-        needed=needed_of,
         dataset=dataset_of,
         phases=phase_names,
     conda:

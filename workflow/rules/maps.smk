@@ -109,6 +109,7 @@ rule evaluation:
         code=code("evaluation"),
         settings=settings_of("evaluation"),
         orientation=settings_of("orientation"),
+        simulate=simulation_of,
         phases=phase_names,
     conda:
         "../../envs/evaluation.yaml"

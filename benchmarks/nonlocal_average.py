@@ -1,0 +1,150 @@
+"""Time non-local averaging beside its authors' code, on one input, in one run, as a ratio.
+
+Make an environment with ``pip install pyebsdindex==0.3.10`` and give its Python:
+
+    PYTHONPATH=scripts python benchmarks/nonlocal_average.py PATH_TO_THAT_PYTHON [--threads 2]
+
+Both get patterns that lie in memory and the same mask, both run once on a small scan first to compile, both average the
+square roots. The rival's kernels are called directly, so that neither side reads or writes a file.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+RIVAL = """
+import sys, time
+import numba, numpy as np
+from pyebsdindex.nlpar_cpu import NLPAR
+
+def run(counts):
+    ny, nx, n_y, n_x = counts.shape
+    begin = time.perf_counter(), time.process_time()
+    data = counts.astype(np.float32)
+    data = np.sqrt(data - data.min()).reshape(ny * nx, -1)
+    pixels = np.load(sys.argv[5])
+    ends = np.array([0, ny], np.uint64), np.array([0, nx], np.uint64)
+    sigma = NLPAR.sigma_numba(data, np.uint64(1), np.int64(ny), np.int64(nx), *ends, pixels.astype(np.uint64), False)[0]
+    # Its default for calclim is changed by the first call, so that a second one would compute only a part.
+    everything = np.array([0, 0, nx, ny])
+    out = NLPAR.nlpar_nb(data, np.float32(sys.argv[2]), np.int64(4), np.float32(0), sigma, np.int64(ny), np.int64(nx),
+                         calclim=everything, indices_in=pixels, saturation_protect=False) ** 2
+    return out, time.perf_counter() - begin[0], time.process_time() - begin[1]
+
+numba.set_num_threads(int(sys.argv[3]))
+counts = np.load(sys.argv[1])
+run(counts[:10, :10])
+out, *seconds = run(counts)
+np.save(sys.argv[4], out.reshape(counts.shape))
+print(*seconds)
+"""
+
+
+def simulate(scan: int, detector: int, dose: float):
+    """Return Poisson counts (scan, scan, detector, detector) of four grains."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:detector, :detector] - (detector - 1) / 2
+    grains = np.full((4, detector, detector), 0.01) + 2.0 * (np.hypot(y, x) < 3)
+    for grain in grains:
+        for cy, cx in rng.uniform(-0.4 * detector, 0.4 * detector, (30, 2)):
+            grain += rng.exponential(0.3) * (np.hypot(y - cy, x - cx) < 2.5)
+    grains *= dose / grains.sum(axis=(1, 2), keepdims=True)
+    half = np.arange(scan) >= scan // 2
+    return rng.poisson(grains[2 * half[:, None] + half]).astype(np.uint16)
+
+
+def rates(threads: int) -> tuple[float, float]:
+    """Return what the machine can do now: float32 multiply-adds and bytes copied, per second, on all its threads."""
+    import numpy as np
+    from threadpoolctl import threadpool_limits
+
+    matrix, block = np.ones((1536, 1536), np.float32), np.ones(2**26, np.uint8)
+    target = np.empty_like(block)
+    with threadpool_limits(threads):
+        product = min(_seconds(lambda: matrix @ matrix) for _ in range(3))
+    copy = min(_seconds(lambda: np.copyto(target, block)) for _ in range(5))
+    return matrix.shape[0] ** 3 / product, 2 * block.nbytes / copy
+
+
+def _seconds(work) -> float:
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
+def bound(shape, compared: int, threads: int) -> tuple[float, float]:
+    """Return the least seconds that arithmetic and memory allow.
+
+    Each of 40 pairs per pattern costs a subtraction and a multiply-add per compared pixel (two slots of the unit
+    that multiplies and adds), each of 81 weights a multiply-add per pixel. Memory: counts are read once, roots and
+    values written and read once, averages written once.
+    """
+    positions, pixels = shape[0] * shape[1], shape[2] * shape[3]
+    multiply_adds, bandwidth = rates(threads)
+    slots = positions * (40 * 2 * compared + 81 * pixels)
+    moved = positions * (2 * pixels + 2 * 4 * (compared + pixels) + 4 * pixels)
+    return slots / multiply_adds, moved / bandwidth
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rival", help="a Python with pyebsdindex 0.3.10")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--scan", type=int, default=64)
+    parser.add_argument("--detector", type=int, default=128)
+    parser.add_argument("--dose", type=float, default=1000.0)
+    parser.add_argument("--lambda", type=float, default=1.7, dest="lambda_value")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run both and write the table to standard output. On a busy machine trust the processor times."""
+    given = arguments()
+
+    import numpy as np
+
+    from fourdstem.cube import Cube
+    from fourdstem.methods import nonlocal_average
+    from fourdstem.methods.nonlocal_average.source import open_source
+
+    counts = simulate(given.scan, given.detector, given.dose)
+    params = nonlocal_average.Params(average_in="sqrt", lambda_value=given.lambda_value)
+    out = np.empty(counts.shape, np.float32)
+    nonlocal_average.compute(Cube(counts[:12, :12], threads=given.threads), params, out[:12, :12])
+    cube = Cube(counts, threads=given.threads)
+    pixels = open_source(cube, params, None).pixels
+    cpu = time.process_time()
+    runs = [_seconds(lambda: nonlocal_average.compute(cube, params, out)) for _ in range(3)]
+    ours, ours_cpu = min(runs), (time.process_time() - cpu) / len(runs)
+
+    with tempfile.TemporaryDirectory() as folder:
+        files = [str(Path(folder) / name) for name in ("counts.npy", "averages.npy", "pixels.npy")]
+        np.save(files[0], counts)
+        np.save(files[2], np.ravel_multi_index(tuple(pixels.T), counts.shape[2:]))
+        command = [given.rival, "-c", RIVAL, files[0], str(given.lambda_value), str(given.threads), *files[1:]]
+        environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+        said = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
+        rival, rival_cpu = (float(word) for word in said.split()[-2:])
+        difference = np.abs(np.load(files[1]) - out).max() / out.max()
+    arithmetic, memory = bound(counts.shape, len(pixels), given.threads)
+    lines = [
+        f"scan {counts.shape}, {given.threads} threads, window of 81 patterns",
+        f"pyebsdindex      {rival:8.2f} s   processor time {rival_cpu:.2f} s",
+        f"fourdstem        {ours:8.2f} s   processor time {ours_cpu:.2f} s",
+        f"times as fast    {rival / ours:8.1f}     by processor time {rival_cpu / ours_cpu:.1f}",
+        f"arithmetic bound {arithmetic:8.2f} s   reached within {ours / arithmetic:.1f}",
+        f"memory bound     {memory:8.2f} s",
+        f"largest difference of the averages {difference:.1e} of the largest average",
+    ]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

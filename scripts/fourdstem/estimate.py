@@ -1,0 +1,39 @@
+"""What a run will cost, said before it starts."""
+
+import os
+from math import prod
+
+# Seconds per 1e6 detector pixels on one core, measured on the demo (64 x 64 positions of 128 x 128 px, gold at 1°).
+SECONDS_PER_MEGAPIXEL = {"preprocess": 0.1, "virtual_image": 0.03, "nonlocal_average": 0.5, "orientation": 0.3}
+# Bytes written per detector pixel: recorded counts compress well, averaged ones (float32) hardly.
+AVERAGED_BYTES = 3.0
+MEGABYTE = 2**20
+
+
+def estimate_text(shape, itemsize: int) -> str:
+    """Return one line per stage with time, and the memory and disk that the whole needs.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (scan_y, scan_x, detector_y, detector_x) of the counts.
+    itemsize : int
+        Bytes per count.
+    """
+    cores = os.cpu_count() or 1
+    megapixels = prod(shape) / 1e6
+    seconds = {k: v * megapixels / cores for k, v in SECONDS_PER_MEGAPIXEL.items()}
+    times = ", ".join(f"{stage} {_duration(s)}" for stage, s in seconds.items())
+    stored, averaged = (prod(shape) * n / MEGABYTE for n in (itemsize, AVERAGED_BYTES))
+    return (
+        f"{shape[0]} x {shape[1]} positions of {shape[2]} x {shape[3]} px, {stored:.0f} MB of counts. "
+        f"Estimated on {cores} cores, if the stage is run (orientation: per pattern source): {times}. "
+        f"Disk: up to {stored:.0f} MB for scan.h5 (none where the raw file is linked), "
+        f"about {averaged:.0f} MB for averaged patterns. Memory: each job keeps to its resource mem_mb."
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

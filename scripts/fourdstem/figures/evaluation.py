@@ -1,0 +1,102 @@
+"""Figures of the comparison with known truth."""
+
+import numpy as np
+from matplotlib.figure import Figure as Canvas
+
+from fourdstem.figures import maps
+from fourdstem.figures.style import FAINT, INK, PALETTE, save, styled
+
+SCALE_DEG = 10.0
+NOISE_FREE = "noise_free"
+COLOURS = {"corrected": PALETTE[1], "averaged": PALETTE[0]}
+
+
+def _words(name: str) -> str:
+    return name.replace("box_", "box ").replace("x", " × ") if name.startswith("box_") else name.replace("_", "-")
+
+
+@styled
+def misorientation(sample):
+    """Draw the misorientation of every source from the truth, and the error of the beam's centre."""
+    found = sample.evaluation
+    panels = len(found.source) + (found.centre_error_px is not None)
+    columns = min(3, panels)
+    rows = -(-panels // columns)
+    fig, axes = maps.panels(rows, (maps.BAR,) * columns, sample.scan_shape, sample.step, width=2.5)
+    axes = axes.ravel()
+    for ax, source, values in zip(axes, found.source, found.misorientation_deg, strict=False):
+        title = f"{_words(source)}: misorientation"
+        maps.show(ax, values, sample.step, title, limits=(0, SCALE_DEG), label="from truth (°)")
+    if found.centre_error_px is not None:
+        title = "centre error"
+        maps.show(axes[panels - 1], found.centre_error_px, sample.step, title, cmap="plasma", label="from truth (px)")
+    for ax in axes[panels:]:
+        ax.set_visible(False)
+    return save(fig, sample.figures, "evaluation_misorientation", _misorientation_caption(found))
+
+
+def _misorientation_caption(found) -> str:
+    parts = []
+    for source, values in zip(found.source, found.misorientation_deg, strict=True):
+        good = values[np.isfinite(values)]
+        if good.size:
+            parts.append(f"{_words(source)} {np.median(good):.2f}°")
+    return (
+        "<b>Distance from the truth</b> (known here, used by no other stage), smallest angle over the symmetry, on one "
+        f"scale of 0 to {SCALE_DEG:g}°; the arrow of the colour bar stands for everything beyond. Medians of what was "
+        f"indexed: {', '.join(parts) or 'nothing'}. Dark grains are right; whole grains of yellow are patterns that "
+        "the matcher reads wrongly however little noise there is (compare noise-free); single yellow pixels are "
+        "noise; yellow seams are boundaries, where two patterns overlap. Grey: not indexed, or wrong phase."
+    )
+
+
+@styled
+def success(sample, within_deg: float = 5.0):
+    """Draw the share within ``within_deg`` of the truth, by region and source; noise-free as a line."""
+    table = _table(sample.evaluation, f"within_{within_deg:g}_deg")
+    regions = list(dict.fromkeys(region for _, region in table))
+    sources = [s for s in dict.fromkeys(source for source, _ in table) if s != NOISE_FREE]
+    fig = Canvas(figsize=(10.4, 3.7), layout="constrained")
+    ax = fig.subplots()
+    width = 0.8 / max(len(sources), 1)
+    for k, source in enumerate(sources):
+        at = np.arange(len(regions)) - 0.4 + (k + 0.5) * width
+        height = [100 * table.get((source, region), np.nan) for region in regions]
+        colour = COLOURS.get(source, ("#b8c4cf", "#8494a3", "#5d6b78")[k % 3])
+        bars = ax.bar(at, height, 0.92 * width, color=colour, label=_words(source))
+        ax.bar_label(bars, ["" if np.isnan(h) else f"{h:.0f}" for h in height], fontsize=7, color=INK, padding=1.5)
+    for k, region in enumerate(regions):
+        if (NOISE_FREE, region) in table:
+            height = 100 * table[NOISE_FREE, region]
+            label = "noise-free patterns" if k == 0 else None
+            ax.plot([k - 0.44, k + 0.44], [height, height], color=INK, lw=1.6, ls=(0, (4, 2)), label=label)
+    ax.set_xticks(np.arange(len(regions)), [_region_label(sample.evaluation, r) for r in regions])
+    ax.set(ylim=(0, 108), yticks=range(0, 101, 20), ylabel="share of positions (%)")
+    ax.set_title(f"within {within_deg:g}° of the truth")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(axis="y", color=FAINT, alpha=0.25, lw=0.6)
+    ax.set_axisbelow(True)
+    ax.legend(ncols=1, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return save(fig, sample.figures, "evaluation_success", _success_caption(table, within_deg))
+
+
+def _table(found, metric: str) -> dict:
+    rows = zip(found.row_source, found.row_region, found.row_metric, found.row_value, strict=True)
+    return {(source, region): float(value) for source, region, name, value in rows if name == metric}
+
+
+def _region_label(found, region: str) -> str:
+    counts = dict(zip(found.region, (int(m.sum()) for m in found.region_mask), strict=True))
+    return f"{region}\n{maps.thousands(counts[region])} positions" if region in counts else region
+
+
+def _success_caption(table: dict, within_deg: float) -> str:
+    shares = {s: table.get((s, "all")) for s in ("corrected", "averaged", NOISE_FREE)}
+    said = ", ".join(f"{_words(s)} {100 * v:.1f} %" for s, v in shares.items() if v is not None)
+    return (
+        f"<b>What averaging bought.</b> Share of positions within {within_deg:g}° of the truth (a threshold fixed "
+        f"beforehand, the same for all; a position that is not indexed counts as wrong). All positions: {said}. The "
+        "dashed line is the same matcher on patterns without noise: no averaging can be expected above it. Blue above "
+        "the grey box averages at boundary and twin says that averaging by likeness keeps what a box smears; a blue "
+        "bar below orange there would say that thin features were lost."
+    )

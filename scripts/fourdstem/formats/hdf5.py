@@ -1,0 +1,277 @@
+"""HDF5 of any origin: ours, plain, py4DSTEM and EMD, HyperSpy, NeXus, Dectris."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import h5py
+import hdf5plugin  # noqa: F401  registers the compression filters that vendors use
+import numpy as np
+
+from fourdstem.calibration import Acquisition
+from fourdstem.errors import InputError
+from fourdstem.formats.raw import JoinedFrames, RawScan
+from fourdstem.formats.units import angle_mrad, axes_metadata, length_angstrom, reciprocal_inv_angstrom
+
+# One scan row of chunks that span several rows should stay decompressed until the next row is read.
+_CACHE_BYTES = 64 * 2**20
+# A path to a mask on someone else's disk is no use here.
+_KEYS = tuple(f.name for f in fields(Acquisition) if f.name != "mask")
+# A loose attribute of someone else's file may bear one of our names; signs and senses are conventions, lengths are not.
+_LOOSE_KEYS = tuple(k for k in _KEYS if k not in ("scan_rotation_deg", "detector_flip_y", "scan_shape"))
+
+
+def list_candidates(path) -> list[tuple[str, tuple[int, ...], str]]:
+    """Return ``(dataset, shape, dtype)`` of every dataset of 3 or 4 axes that could hold a scan."""
+    with _open(path) as file:
+        return [(name, data.shape, str(data.dtype)) for name, data in _candidates(file)[0]]
+
+
+def open_hdf5(path, dataset: str | None = None) -> RawScan:
+    """Open the scan in an HDF5 file; see `open_raw`."""
+    file = _open(path)
+    try:
+        name, data = _given(file, dataset, path) if dataset else _choose(file, path)
+        metadata, notes = _metadata(file, name, data)
+        alone = isinstance(data, h5py.Dataset)
+        return RawScan(
+            data,
+            format="HDF5" if alone else "HDF5 (Dectris)",
+            metadata=metadata,
+            notes=tuple(notes),
+            saturation_counts=_saturation(file),
+            chunks=data.chunks if alone else None,
+            hdf5_location=(data.file.filename, data.name) if alone else None,
+            closing=file.close,
+        )
+    except BaseException:
+        file.close()
+        raise
+
+
+def _open(path) -> h5py.File:
+    try:
+        return h5py.File(path, "r", rdcc_nbytes=_CACHE_BYTES)
+    except OSError as error:
+        raise InputError(
+            f"an HDF5 file that cannot be opened ({error})",
+            where=str(path),
+            expected="a complete HDF5 file",
+            do="Copy it again from the microscope; it may be truncated or still be written.",
+        ) from None
+
+
+def _candidates(file: h5py.File) -> tuple[list, list[str]]:
+    """Return datasets that could hold a scan, following links, each once; and links that lead nowhere."""
+    found, broken, seen, groups = [], [], set(), [("", file)]
+    while groups:
+        prefix, group = groups.pop(0)
+        for key in group:
+            name = f"{prefix}/{key}"
+            try:
+                item = group[key]
+            except (KeyError, OSError):
+                link = group.get(key, getlink=True)
+                broken.append(f"{name} -> {getattr(link, 'filename', '')}{getattr(link, 'path', '')}")
+                continue
+            info = h5py.h5o.get_info(item.id)
+            if (info.fileno, info.addr) in seen:
+                continue
+            seen.add((info.fileno, info.addr))
+            if isinstance(item, h5py.Group):
+                groups.append((name, item))
+            elif isinstance(item, h5py.Dataset) and _could_be_scan(item):
+                found.append((name, item))
+    return found, broken
+
+
+def _could_be_scan(data: h5py.Dataset) -> bool:
+    return data.dtype.kind in "uif" and len(data.shape or ()) in (3, 4) and min(data.shape[-2:]) > 1 and data.size > 0
+
+
+def _choose(file: h5py.File, path):
+    found, broken = _candidates(file)
+    for axes in (4, 3):
+        names = [name for name, data in found if data.ndim == axes]
+        if axes == 4 and "/counts" in names:
+            names = ["/counts"]
+        if axes == 3 and len(names) > 1 and all(re.search(r"/data_\d+$", name) for name in names):
+            return names[0], _joined(dict(found), sorted(names), path)
+        if len(names) == 1:
+            return names[0], dict(found)[names[0]]
+        if len(names) > 1:
+            raise InputError(
+                f"{len(names)} datasets that could be the scan: {_listing(found, names)}",
+                where=str(path),
+                expected="one of them named in the configuration",
+                do=f"Set `dataset:` of the sample, for example `dataset: {names[0]}`.",
+            )
+    found_text = f"links that lead nowhere: {', '.join(broken)}" if broken else f"only {_contents(file)}"
+    raise InputError(
+        f"no scan, {found_text}",
+        where=str(path),
+        expected="a numeric dataset of 4 axes (scan_y, scan_x, detector_y, detector_x) or 3 (frames, y, x)",
+        do="Put the linked files beside this one." if broken else "Check that this is the raw file of the scan.",
+    )
+
+
+def _joined(found: dict, names: list[str], path) -> JoinedFrames:
+    stacks = tuple(found[name] for name in names)
+    if len({(s.shape[1:], s.dtype) for s in stacks}) > 1:
+        raise InputError(
+            f"blocks of frames that differ in shape or type: {_listing(found.items(), names)}",
+            where=str(path),
+            expected="blocks of one acquisition",
+            do="Name one of them by `dataset:`.",
+        )
+    return JoinedFrames(stacks)
+
+
+def _given(file: h5py.File, dataset: str, path):
+    try:
+        data = file[dataset]
+    except (KeyError, OSError):
+        data = None
+    if not isinstance(data, h5py.Dataset) or not _could_be_scan(data):
+        found, _ = _candidates(file)
+        shape = f" of shape {data.shape}, {data.dtype}" if isinstance(data, h5py.Dataset) else ""
+        raise InputError(
+            f"`{dataset}`{shape} is no scan" if data is not None else f"no dataset `{dataset}`",
+            where=str(path),
+            expected=f"one of {_listing(found, [n for n, _ in found]) or 'its datasets of 3 or 4 axes (it has none)'}",
+            do="Correct `dataset:` of the sample.",
+        )
+    return "/" + dataset.strip("/"), data
+
+
+def _listing(found, names) -> str:
+    return ", ".join(f"{name} {data.shape} {data.dtype}" for name, data in found if name in names)
+
+
+def _contents(file: h5py.File) -> str:
+    names = []
+    file.visititems(lambda name, item: names.append(f"/{name} {item.shape}") if hasattr(item, "shape") else None)
+    return (", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")) or "empty groups"
+
+
+def _metadata(file: h5py.File, name: str, data) -> tuple[dict, list[str]]:
+    """Collect acquisition values; what stands nearest to our own names wins."""
+    dataset = data if isinstance(data, h5py.Dataset) else data.stacks[0]
+    metadata, notes = axes_metadata(_axes(dataset))
+    for values in (_dectris(file), _py4dstem(file), _hyperspy(dataset), _own_attributes(file, name), _own_group(file)):
+        metadata.update(values)
+    if "detector_pixel_inv_angstrom" in metadata:
+        metadata.pop("detector_pixel_mrad", None)
+    other = [
+        f"{key} = {_text(value)}"
+        for key, value in dataset.attrs.items()
+        if key not in _LOOSE_KEYS and np.size(value) < 9
+    ]
+    if other:
+        notes.append("attributes that are not interpreted: " + ", ".join(other))
+    return metadata, notes
+
+
+def _own_group(file) -> dict:
+    for place in ("acquisition", "entry/acquisition"):
+        if isinstance(file.get(place), h5py.Group):
+            return {k: _value(file[place][k][()]) for k in _KEYS if k in file[place]}
+    return {}
+
+
+def _own_attributes(file, name: str) -> dict:
+    parts = name.split("/")
+    places = ["/".join(parts[:n]) or "/" for n in range(1, len(parts) + 1)]
+    return {k: _value(file[p].attrs[k]) for p in places for k in _LOOSE_KEYS if k in file[p].attrs}
+
+
+def _axes(dataset) -> list[tuple[float, str]]:
+    """Return (scale, unit) of each axis, from HyperSpy's, EMD's or NeXus's way to write them."""
+    group, out = dataset.parent, []
+    named = group.attrs.get("axes", ())
+    named = [named] if isinstance(named, (str, bytes)) else list(named)
+    first = 0 if "dim0" in group else 1
+    for i in range(dataset.ndim):
+        if f"axis-{i}" in group:
+            attrs = group[f"axis-{i}"].attrs
+            out.append((float(attrs.get("scale", 0)), _text(attrs.get("units", ""))))
+            continue
+        key = f"dim{i + first}" if f"dim{i + first}" in group else _text(named[i]) if len(named) == dataset.ndim else ""
+        values = group[key] if key and key in group else None
+        out.append(_spacing(values) if isinstance(values, h5py.Dataset) else (0.0, ""))
+    return out
+
+
+def _spacing(values) -> tuple[float, str]:
+    """Scale and unit of an axis given by its values; EMD may write the first two only."""
+    unit = _text(values.attrs.get("units", ""))
+    numbers = values[()] if values.dtype.kind in "uif" and values.ndim == 1 else ()
+    return (float(numbers[-1] - numbers[0]) / (len(numbers) - 1) if len(numbers) > 1 else 0.0), unit
+
+
+def _hyperspy(dataset) -> dict:
+    group = dataset.parent
+    if "axis-0" not in group:
+        return {}
+    navigate = [bool(group[f"axis-{i}"].attrs.get("navigate", i < dataset.ndim - 2)) for i in range(dataset.ndim)]
+    if navigate[-2:] != [False, False]:
+        raise InputError(
+            f"HyperSpy axes whose last two are not the detector (navigate: {navigate})",
+            where=f"{dataset.file.filename}:{dataset.name}",
+            expected="a signal of two signal axes stored last",
+            do="Transpose it in HyperSpy (`signal.transpose(signal_axes=2)`) and save it again.",
+        )
+    tem = group.get("metadata/Acquisition_instrument/TEM")
+    attrs = tem.attrs if tem is not None else {}
+    values = {"beam_energy_kev": attrs.get("beam_energy"), "convergence_mrad": attrs.get("convergence_angle")}
+    if "rocking_angle" in attrs:  # pyxem's name of the precession angle, degrees
+        values["precession_mrad"] = float(attrs["rocking_angle"]) * angle_mrad("deg")
+    return {k: float(v) for k, v in values.items() if v}
+
+
+def _py4dstem(file) -> dict:
+    """Read the calibration bundle of py4DSTEM 0.14, which stands beside the cube."""
+    places = [f"{root}/metadatabundle/calibration" for root in file]
+    group = next((file[p] for p in places if p in file), {})
+    values = {key: _value(group[key][()]) for key in group if isinstance(group[key], h5py.Dataset)}
+    pixel, step = values.get("Q_pixel_size"), values.get("R_pixel_size")
+    inverse = reciprocal_inv_angstrom(values.get("Q_pixel_units"))
+    angle = angle_mrad(values.get("Q_pixel_units"))
+    length = length_angstrom(values.get("R_pixel_units"))
+    out = {}
+    if inverse and pixel:
+        out["detector_pixel_inv_angstrom"] = pixel * inverse
+    elif angle and pixel:
+        out["detector_pixel_mrad"] = pixel * angle
+    if length and step:
+        out["scan_step_angstrom"] = (step * length, step * length)
+    return out
+
+
+def _dectris(file) -> dict:
+    energy = file.get("entry/instrument/detector/detectorSpecific/photon_energy")
+    volts = float(energy[()]) if isinstance(energy, h5py.Dataset) else 0.0
+    return {"beam_energy_kev": volts / 1e3} if volts > 0 else {}
+
+
+def _saturation(file) -> float | None:
+    value = file.get("entry/instrument/detector/saturation_value")
+    return float(value[()]) if isinstance(value, h5py.Dataset) else None
+
+
+def _value(stored):
+    if isinstance(stored, (bytes, str)):
+        return _text(stored)
+    plain = np.asarray(stored).tolist()
+    if isinstance(plain, list):
+        return plain[0] if len(plain) == 1 else tuple(plain)
+    return plain
+
+
+def _text(value) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def is_hdf5(path: Path) -> bool:
+    """Tell whether the file begins as HDF5 does."""
+    return h5py.is_hdf5(path)

@@ -1,0 +1,97 @@
+"""Which reader a file gets, and what every reader must deliver."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from fourdstem.errors import InputError
+from fourdstem.formats.hdf5 import is_hdf5, open_hdf5
+from fourdstem.formats.raw import RawScan
+from fourdstem.formats.vendor import PLUGINS, open_blo, open_mib, open_npy, open_rosetta
+
+_OWN = {".npy": open_npy, ".blo": open_blo, ".mib": open_mib}
+_HDF5 = (".h5", ".hdf5", ".hspy", ".nxs", ".emd")
+SUFFIXES = (*_HDF5, *_OWN, *PLUGINS)
+
+
+def open_raw(path, dataset: str | None = None) -> RawScan:
+    """Open a raw scan without reading it.
+
+    HDF5 is recognised by its content, other formats by suffix: ``.npy``, ``.blo``, ``.mib`` (with ``.hdr``),
+    and by RosettaSciIO ``.dm3``, ``.dm4``, ``.tvips``, ``.mrc``, ``.xml`` (EMPAD). The scan shape is
+    never guessed: a stack of frames stays a stack, with ``scan_shape`` in its metadata where the file states it.
+
+    Parameters
+    ----------
+    path : path
+    dataset : str, optional
+        Dataset of an HDF5 file with several candidates.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, empty, truncated, of an unknown format, or holds no or several scans.
+    """
+    path = Path(path)
+    _check_file(path, dataset)
+    suffix = path.suffix.lower()
+    if is_hdf5(path):
+        raw = open_hdf5(path, dataset)
+    elif suffix in _OWN:
+        raw = _OWN[suffix](path)
+    else:
+        raw = open_rosetta(path)
+    try:
+        _check_content(raw, path)
+    except InputError:
+        raw.close()
+        raise
+    if len(raw.shape) == 4:
+        return replace(raw, metadata=raw.metadata | {"scan_shape": raw.shape[:2]})
+    return raw
+
+
+def _check_file(path: Path, dataset: str | None) -> None:
+    suffix, do = path.suffix.lower(), "Correct `file:` of the sample."
+    if not path.exists():
+        found = "no such file"
+    elif not path.is_file():
+        found = "a folder, not a file"
+    elif path.stat().st_size == 0:
+        found, do = "an empty file", "Copy it again from the microscope."
+    elif is_hdf5(path):
+        return
+    elif suffix in _HDF5:
+        found = f"a {suffix} file that does not begin as HDF5 does"
+        do = "Copy it again from the microscope; it may be damaged."
+    elif suffix == ".npz":
+        found, do = "a .npz archive, which cannot be read piece by piece", "Save the array by numpy.save as .npy."
+    elif suffix == ".hdr":
+        found, do = "the header of a Merlin scan, not its frames", "Name the .mib file; the .hdr beside it is found."
+    elif suffix not in SUFFIXES:
+        found = f"a file of unknown format ({suffix or 'no suffix'})"
+        do = "Convert it, for example with RosettaSciIO to .hspy."
+    elif dataset is not None:
+        found, do = f"`dataset: {dataset}` for a file that is not HDF5", "Remove `dataset:` of the sample."
+    else:
+        return
+    raise InputError(found, where=str(path), expected=f"a raw scan: {', '.join(SUFFIXES)}", do=do)
+
+
+def _check_content(raw: RawScan, path: Path) -> None:
+    """Axes and type must fit, and the last frame must be there: formats notice truncation only on reading."""
+    if len(raw.shape) not in (3, 4) or min(raw.shape) < 1 or raw.dtype.kind not in "uif":
+        raise InputError(
+            f"an array of shape {raw.shape} and type {raw.dtype}",
+            where=str(path),
+            expected="real numbers of 4 axes (scan_y, scan_x, detector_y, detector_x) or 3 (frames, y, x)",
+            do="Save the scan with these axes.",
+        )
+    try:
+        raw.data[raw.shape[0] - 1 :] if len(raw.shape) == 3 else raw.data[raw.shape[0] - 1, raw.shape[1] - 1 :]
+    except Exception as error:  # h5py, dask and NumPy each raise their own kinds
+        raise InputError(
+            f"a {raw.format} file whose last frame cannot be read ({error})",
+            where=str(path),
+            expected=f"{raw.shape} counts of type {raw.dtype}",
+            do="Copy it again from the microscope; it is truncated, or compressed by a filter unknown here.",
+        ) from error

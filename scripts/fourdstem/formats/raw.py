@@ -1,0 +1,170 @@
+"""What every reader returns, and the two kinds of lazy frames that are not HDF5."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class RawScan:
+    """A raw file, opened but not read; a context manager.
+
+    Attributes
+    ----------
+    data : array-like of shape (frames, detector_y, detector_x) or (scan_y, scan_x, detector_y, detector_x)
+        Slicing its leading axes reads those frames only.
+    format : str
+        Name of the format, for people.
+    metadata : dict
+        `calibration.Acquisition` values that the file states, in their units.
+    notes : tuple of str
+        What the file says that is no acquisition value, and what was not trusted.
+    saturation_counts : float or None
+        Largest count that the detector can record, where the file says so.
+    chunks : tuple of int or None
+        Chunks in which the file stores the data.
+    hdf5_location : tuple (file, dataset) or None
+        Where the data lie if they are one HDF5 dataset.
+    """
+
+    data: Any
+    format: str
+    metadata: dict = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    saturation_counts: float | None = None
+    chunks: tuple[int, ...] | None = None
+    hdf5_location: tuple[str, str] | None = None
+    closing: Callable[[], None] | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape as recorded, 3 or 4 axes."""
+        return tuple(int(n) for n in self.data.shape)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of a count as recorded."""
+        return np.dtype(self.data.dtype)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self.closing is not None:
+            self.closing()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+
+@dataclass(frozen=True)
+class MappedFrames:
+    """Frames at equal distances in a binary file.
+
+    Each slicing maps the file anew and copies: pages of a map that is kept count as this process's memory, so
+    that one pass over a file would seem to need as much memory as the file is large.
+
+    Attributes
+    ----------
+    path : str
+    record : dtype
+        A number; or, where a header precedes each frame, a structure with the field "frame".
+    offset : int
+        Bytes before the first record.
+    records : tuple of int
+        Shape in units of ``record``.
+    order : str
+        "C" or "F".
+    flip_y : bool
+        The file stores the lowest detector row first.
+    """
+
+    path: str
+    record: np.dtype
+    offset: int
+    records: tuple[int, ...]
+    order: str = "C"
+    flip_y: bool = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the frames as one array."""
+        return (*self.records, *(self.record["frame"].shape if self.record.names else ()))
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of a count."""
+        return self.record["frame"].base if self.record.names else self.record
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    def __getitem__(self, where) -> np.ndarray:
+        mapped = np.memmap(self.path, self.record, "r", self.offset, self.records, self.order)
+        frames = mapped["frame"] if self.record.names else mapped
+        chosen = frames[where]
+        return np.array(chosen[..., ::-1, :] if self.flip_y else chosen)
+
+
+@dataclass(frozen=True)
+class DelayedFrames:
+    """Frames of a dask array; slicing computes them in the calling thread."""
+
+    delayed: Any
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the frames as one array."""
+        return self.delayed.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of a count."""
+        return self.delayed.dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return self.delayed.ndim
+
+    def __getitem__(self, where) -> np.ndarray:
+        return np.array(self.delayed[where].compute(scheduler="synchronous"))
+
+
+@dataclass(frozen=True)
+class JoinedFrames:
+    """Stacks of frames, shape (frames, detector_y, detector_x) each, that follow one another."""
+
+    stacks: tuple
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the frames as one array."""
+        return (sum(s.shape[0] for s in self.stacks), *self.stacks[0].shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of a count."""
+        return self.stacks[0].dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return 3
+
+    def __getitem__(self, where) -> np.ndarray:
+        if not isinstance(where, slice):
+            return self[where : where + 1 or None][0]
+        wanted = np.arange(self.shape[0])[where]
+        parts, first = [], 0
+        for stack in self.stacks:
+            inside = wanted[(wanted >= first) & (wanted < first + stack.shape[0])] - first
+            if inside.size:
+                parts.append(stack[inside[0] : inside[-1] + 1 : where.step or 1])
+            first += stack.shape[0]
+        return np.concatenate(parts) if parts else np.empty((0, *self.shape[1:]), self.dtype)

@@ -1,0 +1,234 @@
+"""Index every pattern by matching it with templates of all phases.
+
+Frame: the orientation is a unit quaternion (w, x, y, z), w >= 0, passive, lab -> crystal: ``v_crystal = M v_lab``
+with lab x = scan_x, y = scan_y (down), z the direction in which electrons travel. Kinematical intensities fix
+neither polarity nor hand, so orientations are those of the Laue group.
+
+A pattern whose reflections all lie in the zero-order Laue zone looks alike after half a turn about the beam.
+Where no rotation of the Laue group makes the two orientations equal, both are honest candidates: they count as
+distinct, their correlations are nearly the same, and the reliability is low because it should be.
+"""
+
+import logging
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from fourdstem.crystal import Crystal
+from fourdstem.cube import UNIT, Cube, Unit
+from fourdstem.errors import InputError
+from fourdstem.methods.orientation.matching import Bank, Optics, build_bank, correlate, prepare, select, turned
+from fourdstem.methods.orientation.polar import choose_rings, polar_map
+from fourdstem.methods.orientation.rotations import from_matrix
+from fourdstem.methods.orientation.templates import scale
+from fourdstem.schema import quantity, setting
+
+log = logging.getLogger("fourdstem")
+
+# Patterns matched at a time: few enough for the cache.
+_BLOCK = 8
+_VOLUME_BYTES = 2**28
+
+
+@dataclass(frozen=True)
+class Params:
+    """Settings of orientation mapping by template matching."""
+
+    sources: tuple[str, ...] = setting(
+        ("corrected", "averaged"),
+        "Pattern sources to index, one map each.",
+        choices=("corrected", "denoised", "averaged"),
+    )
+    sampling_deg: float = setting(1.0, "Distance between neighbouring zone axes.", minimum=0.2, maximum=10)
+    thickness_angstrom: float = setting(
+        200.0, "Thickness of the specimen; its inverse is the length of relrods.", above=0, maximum=10000
+    )
+    g_max_inv_angstrom: float | None = setting(
+        None, "Reflections beyond are ignored; null takes the circle that the detector holds.", above=0, maximum=20
+    )
+    beam_radius_px: float | None = setting(
+        None, "Radius of a disk; null takes it from the convergence angle.", above=0, maximum=1000
+    )
+    intensity_power: float = setting(
+        0.25, "Patterns and templates are raised to it; below 1 it evens out strong and weak disks.", above=0, maximum=2
+    )
+    candidates: int = setting(5, "Distinct orientations to keep per pattern.", minimum=2, maximum=50)
+    distinct_deg: float = setting(
+        5.0, "Candidates are farther than this from each other, symmetry considered.", above=0, maximum=30
+    )
+    minimum_correlation: float = setting(
+        0.2, "A pattern whose best correlation is lower is not indexed.", minimum=0, maximum=1
+    )
+
+
+@dataclass(frozen=True)
+class Result:
+    """Orientation and phase of every position, and how far they can be trusted."""
+
+    orientation: np.ndarray = quantity("scan_y scan_x quaternion", "", "Orientation (lab to crystal)")
+    phase: np.ndarray = quantity("scan_y scan_x", "", "Phase")
+    correlation: np.ndarray = quantity("scan_y scan_x", "", "Correlation with the best template")
+    second_correlation: np.ndarray = quantity("scan_y scan_x", "", "Correlation of the best distinct alternative")
+    reliability: np.ndarray = quantity("scan_y scan_x", "", "Reliability 100 (1 - Q2/Q1)")
+    candidate_orientation: np.ndarray = quantity(
+        "scan_y scan_x candidate quaternion", "", "Orientations of the candidates"
+    )
+    candidate_correlation: np.ndarray = quantity("scan_y scan_x candidate", "", "Correlations of the candidates")
+    candidate_phase: np.ndarray = quantity("scan_y scan_x candidate", "", "Phases of the candidates")
+    phase_name: tuple[str, ...] = quantity("phase", "", "Names of the phases")
+
+
+def compute(cube: Cube, crystals: list[Crystal], params: Params, device: str = "cpu") -> Result:
+    """Match every pattern with kinematical templates of all phases.
+
+    Parameters
+    ----------
+    cube : Cube
+        Corrected patterns; ``valid`` tells which pixels count.
+    crystals : list of Crystal
+    params : Params
+    device : {"cpu", "cuda"}
+
+    Returns
+    -------
+    Result
+        Not indexed (dark, constant or below ``minimum_correlation``): orientation NaN, phase -1. A pattern that
+        is dark or constant has NaN correlations too. Missing candidates are NaN and -1.
+
+    Raises
+    ------
+    InputError
+        If the calibration is missing, no phase is given, or the detector holds no reflection of a phase.
+    """
+    optics, rings = _geometry(cube, crystals, params)
+    weights, valid = polar_map(rings, cube.detector_shape, cube.valid)
+    started = time.perf_counter()
+    with _single_thread():
+        bank = build_bank(crystals, optics, rings, valid, params.sampling_deg, params.intensity_power, device)
+    count = len(bank.phase) // 2
+    log.info("%d templates of %d phases in %.1f s", count, len(crystals), time.perf_counter() - started)
+    operations = [from_matrix(crystal.operations) for crystal in crystals]
+    start = np.cumsum([0, *map(len, operations)])
+    symmetry = (np.concatenate(operations), start, np.deg2rad(params.distinct_deg))
+
+    def work(patterns: np.ndarray, unit: Unit):
+        with _single_thread():
+            polar = (weights @ patterns.reshape(UNIT, -1).T).T.reshape(UNIT, *valid.shape)
+            return _match(polar, bank, symmetry, params.candidates)
+
+    return _collect(cube, work, bank, crystals, params)
+
+
+def _match(polar: np.ndarray, bank: Bank, symmetry: tuple, candidates: int) -> tuple[np.ndarray, ...]:
+    """Rows, in-plane angles and correlations of the candidates, each (UNIT, candidates); -1, 0, NaN where none."""
+    operations, start, distinct = symmetry
+    row = np.full((UNIT, candidates), -1)
+    angle, score = np.zeros((UNIT, candidates)), np.full((UNIT, candidates), np.nan)
+    prepared, usable = prepare(polar, bank)
+    # The size of a block follows from the bank alone, never from the machine: results may not depend on it.
+    block = _BLOCK
+    while block > 1 and block * bank.inverse_norm.numel() * 4 > _VOLUME_BYTES:
+        block //= 2
+    for first in range(0, UNIT, block):
+        part = slice(first, first + block)
+        if usable[part].any():
+            volume, best = correlate(prepared[part], bank)
+            select(
+                volume,
+                best,
+                bank.quaternion,
+                bank.phase,
+                operations,
+                start,
+                distinct,
+                row[part],
+                angle[part],
+                score[part],
+            )
+    return row, angle, score
+
+
+def _collect(cube: Cube, work, bank: Bank, crystals: list[Crystal], params: Params) -> Result:
+    shape = (*cube.scan_shape, params.candidates)
+    quaternion = np.full((*shape, 4), np.nan, np.float32)
+    score, phase = np.full(shape, np.nan, np.float32), np.full(shape, -1, np.int16)
+    units, started = len(cube.units()), time.perf_counter()
+    for number, (unit, (row, angle, found)) in enumerate(cube.map_units(work), 1):
+        y, xs = unit.where
+        for i, c in np.argwhere(row[: unit.count] >= 0):
+            q = turned(bank.quaternion[row[i, c]], angle[i, c])
+            quaternion[y, unit.x0 + i, c] = -q if q[0] < 0 else q
+            phase[y, unit.x0 + i, c] = bank.phase[row[i, c]]
+        score[y, xs] = np.minimum(found[: unit.count], 1)
+        if number * 10 // units > (number - 1) * 10 // units:
+            log.info("indexed %d %% in %.0f s", 100 * number // units, time.perf_counter() - started)
+    indexed = score[..., 0] >= params.minimum_correlation
+    second = np.where(np.isnan(score[..., 1]) & ~np.isnan(score[..., 0]), np.float32(0), score[..., 1])
+    return Result(
+        orientation=np.where(indexed[..., None], quaternion[..., 0, :], np.float32(np.nan)),
+        phase=np.where(indexed, phase[..., 0], np.int16(-1)),
+        correlation=score[..., 0].copy(),
+        second_correlation=second,
+        reliability=100 * (1 - second / score[..., 0]),
+        candidate_orientation=quaternion,
+        candidate_correlation=score,
+        candidate_phase=phase,
+        phase_name=tuple(crystal.name for crystal in crystals),
+    )
+
+
+def _geometry(cube: Cube, crystals: list[Crystal], params: Params):
+    """Optics and rings that the acquisition, the detector and the settings ask for."""
+    if not crystals:
+        raise InputError("no phase", where="phases", expected="at least one", do="Name the phases of this sample.")
+    acquisition = cube.acquisition
+    pixel, wavelength = scale(acquisition)
+    disk = params.beam_radius_px
+    if disk is None:
+        if acquisition.convergence_mrad is None:
+            raise InputError(
+                "no convergence angle",
+                where="acquisition",
+                expected="convergence_mrad",
+                do="Give it there, or orientation: beam_radius_px.",
+            )
+        disk = acquisition.convergence_mrad * 1e-3 / wavelength / pixel
+    r_max = (min(cube.detector_shape) - 1) / 2
+    if params.g_max_inv_angstrom is not None:
+        r_max = min(r_max, params.g_max_inv_angstrom / pixel)
+    r_min = 1.5 * disk + 1  # beyond the central beam, blurred by a pixel
+    for crystal in crystals:
+        _check_range(crystal, r_min, r_max, pixel)
+    optics = Optics(
+        wavelength=wavelength,
+        pixel=pixel,
+        disk_px=disk,
+        alpha=(acquisition.convergence_mrad or 0) * 1e-3,
+        phi=acquisition.precession_mrad * 1e-3,
+        thickness=params.thickness_angstrom,
+    )
+    return optics, choose_rings(r_min, r_max, disk)
+
+
+def _check_range(crystal: Crystal, r_min: float, r_max: float, pixel: float) -> None:
+    shortest = np.linalg.norm(crystal.reciprocal, axis=1).min() / pixel
+    if r_max <= r_min or shortest > 3 * r_max:
+        raise InputError(
+            f"no reflection of {crystal.name} on rings from {r_min:.1f} to {r_max:.1f} px",
+            where="acquisition",
+            expected=f"reflections at multiples of about {shortest:.1f} px",
+            do="Check detector_pixel_inv_angstrom, convergence_mrad and orientation: g_max_inv_angstrom.",
+        )
+
+
+class _single_thread:
+    """One torch thread within: sums in one order, whatever the machine."""
+
+    def __enter__(self):
+        self.before = torch.get_num_threads()
+        torch.set_num_threads(1)
+
+    def __exit__(self, *exception):
+        torch.set_num_threads(self.before)

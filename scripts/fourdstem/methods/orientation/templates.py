@@ -1,0 +1,156 @@
+"""Kinematical templates: which reflections shine at an orientation, how strongly, and their disks.
+
+Intensity of reflection g, with F from `crystal.structure_factors` (Debye–Waller factor included), s the
+excitation error and t the thickness::
+
+    I = |F|² ⟨L(s + g φ cos ω + g τ)⟩_ω,τ,   L(s) = 1 / (1 + 2 (π s t)²)
+
+L is the relrod: far from the Bragg condition it is sinc²(π s t) averaged over its fringes, whose tails are what
+makes most of a pattern. φ is the precession angle, averaged over its azimuth ω. The tilt τ is averaged over
+±h, h² = α² + (δ/2)²: the rocking inside a disk (α, convergence semi-angle) and the cell of the grid of zone
+axes that one template stands for (δ, its spacing; 0 where the orientation is known). Without δ, orientations
+between grid points would match no template.
+"""
+
+import numba
+import numpy as np
+
+from fourdstem.calibration import Acquisition
+from fourdstem.crystal import Crystal, reflections, structure_factors
+from fourdstem.errors import InputError
+from fourdstem.methods.orientation.rotations import to_matrix
+
+# Reflections weaker than this part of the strongest |F|² never show.
+_ABSENT = 1e-6
+
+
+def template_pattern(
+    crystal: Crystal,
+    orientation: np.ndarray,
+    acquisition: Acquisition,
+    detector_shape: tuple[int, int],
+    thickness_angstrom: float = 200.0,
+) -> np.ndarray:
+    """Reflections of one orientation in a corrected pattern, for drawing a template over it.
+
+    Parameters
+    ----------
+    crystal : Crystal
+    orientation : ndarray of shape (4,)
+        Unit quaternion (w, x, y, z), lab -> crystal.
+    acquisition : Acquisition
+        Beam energy and detector pixel must be known.
+    detector_shape : tuple of int
+        (detector_y, detector_x), px.
+    thickness_angstrom : float
+        Length of the relrods is its inverse.
+
+    Returns
+    -------
+    ndarray of shape (n, 3)
+        y, x in px and intensity relative to the strongest, for all above 1e-3, strongest first.
+    """
+    pixel, wavelength = scale(acquisition)
+    ny, nx = detector_shape
+    g_max = np.hypot(ny, nx) / 2 * pixel
+    g, f2 = bright_reflections(crystal, g_max)
+    lab = g @ to_matrix(orientation)
+    alpha, phi = (acquisition.convergence_mrad or 0) * 1e-3, acquisition.precession_mrad * 1e-3
+    weight = relrod(lab, wavelength, thickness_angstrom, phi, alpha)
+    y, x = (ny - 1) / 2 + lab[:, 1] / pixel, (nx - 1) / 2 + lab[:, 0] / pixel
+    spots = np.stack([y, x, f2 * weight], -1)
+    spots = spots[(y > -0.5) & (x > -0.5) & (y < ny - 0.5) & (x < nx - 0.5)]
+    if len(spots) == 0:
+        return spots
+    spots[:, 2] /= max(spots[:, 2].max(), np.finfo(float).tiny)
+    spots = spots[spots[:, 2] > 1e-3]
+    return spots[np.argsort(-spots[:, 2], kind="stable")]
+
+
+def scale(acquisition: Acquisition) -> tuple[float, float]:
+    """(1/Å per pixel, wavelength in Å); InputError if the acquisition does not know them."""
+    if acquisition.beam_energy_kev is None or acquisition.pixel_inv_angstrom is None:
+        raise InputError(
+            "no calibration",
+            where="acquisition",
+            expected="beam_energy_kev and detector_pixel_inv_angstrom (or detector_pixel_mrad)",
+            do="Give them in the sample's acquisition block.",
+        )
+    return acquisition.pixel_inv_angstrom, acquisition.wavelength_angstrom
+
+
+def bright_reflections(crystal: Crystal, g_max: float) -> tuple[np.ndarray, np.ndarray]:
+    """Reflections that are not absent: g (n, 3) in the crystal frame, 1/Å, and |F|² (n,)."""
+    hkl, g = reflections(crystal, g_max)
+    f2 = np.abs(structure_factors(crystal, hkl)) ** 2
+    keep = f2 > _ABSENT * f2.max(initial=0)
+    return g[keep], f2[keep]
+
+
+@numba.njit(nogil=True, cache=True)
+def relrod(lab, wavelength, thickness, phi, half_width):
+    """Weight of each reflection by its excitation error (module docstring).
+
+    Parameters
+    ----------
+    lab : ndarray of shape (n, 3)
+        g in the lab frame, 1/Å.
+    wavelength, thickness : float
+        Å.
+    phi, half_width : float
+        Precession angle and half-width of the tilts to average over, rad.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+    """
+    k0 = 1 / wavelength
+    steps = 36 if phi > 0 else 1
+    slope = np.sqrt(2) * np.pi * thickness
+    weight = np.zeros(len(lab))
+    for i in range(len(lab)):
+        g = np.hypot(lab[i, 0], lab[i, 1])
+        length = np.hypot(g, k0 + lab[i, 2])
+        s = (k0 * k0 - length * length) / (2 * length)
+        half = max(g * half_width, 1e-9)
+        for n in range(steps):
+            off = s + g * phi * np.cos(2 * np.pi * n / steps)
+            spread = np.arctan(slope * (off + half)) - np.arctan(slope * (off - half))
+            weight[i] += spread / (2 * slope * half * steps)
+    return weight
+
+
+@numba.njit(nogil=True, cache=True)
+def render(lab, intensity, pixel, radius_px, out):
+    """Draw disks into a pattern.
+
+    Parameters
+    ----------
+    lab : ndarray of shape (n, 3)
+        g in the lab frame, 1/Å.
+    intensity : ndarray of shape (n,)
+        Sum of each disk.
+    pixel : float
+        1/Å per px.
+    radius_px : float
+    out : ndarray of shape (size_y, size_x)
+        Added to; the beam is at its middle.
+    """
+    ny, nx = out.shape
+    reach = int(np.ceil(radius_px + 0.5))
+    disk = np.zeros((2 * reach + 2, 2 * reach + 2))
+    for i in range(len(lab)):
+        if intensity[i] <= 0:
+            continue
+        cy, cx = (ny - 1) / 2 + lab[i, 1] / pixel, (nx - 1) / 2 + lab[i, 0] / pixel
+        y0, x0 = int(np.floor(cy)) - reach, int(np.floor(cx)) - reach
+        total = 0.0
+        for y in range(disk.shape[0]):
+            for x in range(disk.shape[1]):
+                off = np.hypot(y0 + y - cy, x0 + x - cx)
+                disk[y, x] = min(1.0, max(0.0, radius_px + 0.5 - off))
+                total += disk[y, x]
+        for y in range(disk.shape[0]):
+            for x in range(disk.shape[1]):
+                if 0 <= y0 + y < ny and 0 <= x0 + x < nx:
+                    out[y0 + y, x0 + x] += intensity[i] * disk[y, x] / total

@@ -1,0 +1,129 @@
+"""Bad pixels, centre and descan, ellipse, camera length and detector noise, from the recorded counts."""
+
+import numpy as np
+
+from fourdstem.cube import Cube
+from fourdstem.errors import InputError
+from fourdstem.geometry import corrected_to_recorded, repairable, resample, valid_everywhere
+from fourdstem.methods.preprocess import bad_pixels, descan, moments, rings, search, verdict
+from fourdstem.methods.preprocess.settings import Params, Result
+
+__all__ = ["Params", "Result", "compute"]
+
+
+def compute(cube: Cube, params: Params, crystals=()) -> Result:
+    """Measure what it takes to correct a scan.
+
+    Three passes over the counts: statistics of the pixels; centre of each pattern; centred mean and maximum.
+
+    Parameters
+    ----------
+    cube : Cube
+        Counts as recorded; ``cube.valid`` is the user's mask.
+    params : Params
+    crystals : sequence of Crystal
+        Phases that may be there, for the camera length.
+
+    Returns
+    -------
+    Result
+
+    Raises
+    ------
+    InputError
+        If the scan is all zero, has NaN in some positions only, is masked altogether, or shows no beam.
+    """
+    usable = np.asarray(cube.valid) > 0
+    if not usable.any():
+        raise _input_error("every detector pixel is masked", "a mask that leaves pixels")
+    stats = moments.measure(cube)
+    dtype = np.dtype(cube.data.dtype)
+    integer = np.issubdtype(dtype, np.integer)
+    bad = bad_pixels.find(stats, usable, params, np.iinfo(dtype).max if integer else None)
+    wrong = (bad > 0) | ~usable
+    if wrong.all():
+        raise _input_error("every detector pixel is masked, dead, hot or saturated", "some good pixels")
+    gain, noise = moments.estimate_gain(stats, ~wrong, cube.acquisition, params, integer)
+    blind = wrong & (bad != bad_pixels.SATURATED)  # a clipped disk still has its edge
+    finder, how = search.learn(cube, params, blind, noise, stats.mean)
+    measured = search.centres(cube, params.centre_method, blind, finder)
+    if not np.isfinite(measured[..., 0]).any():
+        raise _input_error("no pattern shows a direct beam", "a beam well above its background in some patterns")
+    surface = descan.fit(measured[..., :2], measured[..., 2], params.outlier_sigma)
+    usual = np.median(measured[..., 3][np.isfinite(measured[..., 0])])
+    dark = ~np.isfinite(measured[..., 0]) & (measured[..., 3] < params.dark_share * usual)
+    centre, origin = descan.choose(measured[..., :2], dark, surface, params.descan_ratio_limit)
+    mean, maximum, inside = _centred(cube, blind, noise.floor, centre)
+    ellipse, found = _ellipse(params, [mean, maximum], inside, finder.beam)
+    camera = rings.camera(found, crystals, cube.acquisition.pixel_inv_angstrom, params.camera_tolerance)
+    disk = rings.disk_ratio(mean, finder.beam)
+    matrix = corrected_to_recorded(
+        ellipse.ratio, ellipse.angle_deg, cube.acquisition.scan_rotation_deg, cube.acquisition.detector_flip_y
+    )
+    fillable = (~wrong | repairable(wrong)).astype(np.uint8)
+    corrected = _reshape(np.stack([mean, maximum]), inside, matrix)
+    return Result(
+        bad_pixel=bad,
+        valid=valid_everywhere(fillable, centre.reshape(-1, 2), matrix),
+        centre_px=centre.astype(np.float32),
+        centre_measured_px=measured[..., :2].astype(np.float32),
+        centre_surface_px=surface.surface.astype(np.float32),
+        centre_sigma_px=measured[..., 2].astype(np.float32),
+        centre_origin=origin,
+        ellipse_ratio=ellipse.ratio,
+        ellipse_ratio_sigma=ellipse.ratio_sigma,
+        ellipse_angle_deg=ellipse.angle_deg,
+        ellipse_angle_sigma_deg=ellipse.angle_sigma_deg,
+        beam_radius_px=finder.beam.radius_px,
+        beam_edge_px=finder.beam.edge_px,
+        counts_per_electron=gain.counts_per_electron,
+        offset_counts=gain.offset_counts,
+        readout_noise_counts=gain.readout_noise_counts,
+        pixel_proposed_inv_angstrom=camera[0],
+        mean_pattern=np.where(stats.nan, np.nan, stats.mean).astype(np.float32),
+        max_pattern=np.where(stats.nan, np.nan, stats.maximum).astype(np.float32),
+        mean_pattern_corrected=corrected[0],
+        max_pattern_corrected=corrected[1],
+        verdict=verdict.write(params, measured, surface, origin, ellipse, disk, camera, gain, how, bad),
+    )
+
+
+def _input_error(found: str, expected: str) -> InputError:
+    return InputError(found, where="the scan", expected=expected, do="Check dataset, scan_shape, roi and mask.")
+
+
+def _centred(cube: Cube, blind, floor: float, centre):
+    """Mean and maximum of the patterns, floor taken off, beam in the middle; and the pixels that all have."""
+    shape = cube.detector_shape
+    total, maximum = np.zeros(shape), np.full(shape, -np.inf, np.float32)
+    usable = (~blind | repairable(blind)).astype(np.uint8)
+    seen = np.isfinite(centre[..., 0])
+
+    def work(patterns, unit):
+        there = np.flatnonzero(seen[unit.where])
+        done = search.clean(patterns[there], blind, floor) - np.float32(floor)
+        out = np.empty_like(done)
+        resample(done, usable, np.ascontiguousarray(centre[unit.where][there]), np.eye(2), out)
+        return out.sum(axis=0, dtype=np.float64), out.max(axis=0, initial=-np.inf)
+
+    for _, (part, peak) in cube.map_units(work):
+        total += part
+        maximum = np.maximum(maximum, peak)
+    inside = valid_everywhere(usable, centre.reshape(-1, 2), np.eye(2)) > 0
+    return total / seen.sum(), maximum, inside
+
+
+def _ellipse(params: Params, images, inside, beam):
+    """Fit the ellipse; with ``ellipse_method: none`` the rings are still looked at, for the camera length."""
+    ellipse, found = rings.fit_ellipse(images, inside, beam, params)
+    if params.ellipse_method == "fit":
+        return ellipse, found
+    return rings.Ellipse(passed=True, reason=f"not corrected (ellipse_method: none); fit: {ellipse.reason}"), found
+
+
+def _reshape(images, inside, matrix):
+    """Take centred means to the corrected frame: for looking at, as it interpolates a second time."""
+    out = np.empty(images.shape, np.float32)
+    middle = (np.array(inside.shape) - 1) / 2
+    resample(images.astype(np.float32), inside.astype(np.uint8), np.tile(middle, (len(images), 1)), matrix, out)
+    return out

@@ -1,0 +1,229 @@
+"""The words of a report: what the sample is, what to worry about, and how it was done."""
+
+from html import escape
+
+import numpy as np
+
+from fourdstem.calibration import wavelength_angstrom
+from fourdstem.figures.maps import thousands
+from fourdstem.report.sample import Sample
+from fourdstem.report.text import Text, number, percent
+
+UNINDEXED_LIMIT = 0.10
+FEW_PATTERNS = 3.0
+NEARLY_ALL = 0.8
+RELIABILITY_LIMIT = 10.0
+VALID_LIMIT = 0.75
+WITHOUT = {
+    "scan_step_angstrom": "maps are in scan pixels, and exports in steps of 1",
+    "detector_pixel_inv_angstrom": "patterns are in detector pixels and cannot be indexed",
+    "beam_energy_kev": "patterns cannot be indexed",
+    "convergence_mrad": "the size of a disk is taken from the patterns alone",
+}
+
+
+def title(sample: Sample) -> Text:
+    """Return the report's first heading."""
+    return Text(f"<h1>{escape(sample.name)}</h1>")
+
+
+def headline(sample: Sample) -> Text:
+    """Return one paragraph: what the sample is, the key numbers, the verdict."""
+    sentences = [_what(sample), _beam(sample)]
+    if sample.nonlocal_average is not None:
+        median = _median(sample.nonlocal_average.effective_number)
+        sentences.append(f"Averaging puts a median of <b>{median:.1f}</b> patterns behind each one.")
+    if sample.orientation:
+        sentences.append(_indexed(sample))
+    count = len(complaints(sample))
+    if count:
+        sentences.append(f'<b class="declined">{count} warning{"s" if count > 1 else ""}</b>, below.')
+    else:
+        sentences.append('<b class="pass">No warnings.</b>')
+    return Text(f'<p class="headline">{" ".join(sentences)}</p>')
+
+
+def _what(sample: Sample) -> str:
+    ny, nx = sample.scan_shape
+    dy, dx = sample.detector_shape
+    kind = "a simulated scan" if "simulate" in sample.records else "a scan"
+    text = f"<b>{escape(sample.name)}</b> is {kind} of {ny} × {nx} positions"
+    if sample.step:
+        text += f" ({number(ny * sample.step[0] / 10, 3)} × {number(nx * sample.step[1] / 10, 3)} nm)"
+    text += f" with patterns of {dy} × {dx} px"
+    energy, angle = sample.acquisition.beam_energy_kev, sample.acquisition.convergence_mrad
+    text += f", {number(energy)} kV" if energy else ""
+    text += f", convergence {number(angle)} mrad" if angle is not None else ""
+    phases = " and ".join(escape(c.name) for c in sample.crystals)
+    text += f"; phases: {phases}" if phases else ""
+    return f"{text}. A pattern holds {thousands(sample.counts_per_pattern)} counts on average."
+
+
+def _beam(sample: Sample) -> str:
+    found, verdict = sample.preprocess, sample.verdict
+    sigma = _median(found.centre_sigma_px)
+    text = f"The beam's centre is known to <b>{sigma:.3f} px</b> (median per axis)"
+    if verdict.get("ellipse", {}).get("pass"):
+        ratio, error = float(found.ellipse_ratio), float(found.ellipse_ratio_sigma)
+        return f"{text}, the ellipse to a/b = <b>{ratio:.4f}</b> ± {error:.4f}."
+    return f"{text}; the ellipse could not be measured."
+
+
+def _indexed(sample: Sample) -> str:
+    parts = []
+    for source, result in sample.orientation.items():
+        good = result.phase >= 0
+        median = f", median reliability {_median(result.reliability[good]):.0f}" if good.any() else ""
+        parts.append(f"{source} patterns: <b>{percent(float(good.mean()))}</b> indexed{median}")
+    text = "; ".join(parts)
+    truth = {s: v for s, region, metric, v in sample.scores if region == "all" and metric == "within_5_deg"}
+    said = [f"{s} {percent(truth[s])}" for s in sample.orientation if s in truth]
+    if said:
+        text += f". The truth is known: within 5° of it lie <b>{' → '.join(said)}</b>"
+        text += f" (noise-free: {percent(truth['noise_free'])})" if "noise_free" in truth else ""
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def warnings(sample: Sample) -> Text:
+    """Return everything that a reader should know before believing a map."""
+    found = complaints(sample)
+    if not found:
+        return Text('<p class="fine">Nothing to warn of: every verdict passed and every check below holds.</p>')
+    return Text('<ul class="warnings">' + "".join(f"<li>{line}</li>" for line in found) + "</ul>")
+
+
+def complaints(sample: Sample) -> list[str]:
+    """Return the warnings, one sentence (HTML) each, with number and threshold."""
+    lines = [
+        f"<b>{escape(name)} declined.</b> {escape(v['reason'])}." for name, v in sample.verdict.items() if not v["pass"]
+    ]
+    lines += _missing_values(sample) + _averaging(sample)
+    for source, result in sample.orientation.items():
+        lines += _orientation(source, result)
+    trial = {k: v for k, v in sample.changed.get("scan", {}).items() if k in ("roi", "stride", "bin")}
+    if trial:
+        said = ", ".join(f"{key} {number(value)}" for key, (value, _) in trial.items())
+        lines.append(f"<b>Trial run.</b> Only part of the data was read: {said}.")
+    if any(r.get("dirty") for r in sample.records.values()):
+        lines.append("<b>Edited code.</b> It differs from the commit that is named below; commit it before publishing.")
+    return lines
+
+
+def _missing_values(sample: Sample) -> list[str]:
+    lines = []
+    for key, effect in WITHOUT.items():
+        known = getattr(sample.acquisition, key) is not None
+        if key == "detector_pixel_inv_angstrom":
+            known = sample.acquisition.pixel_inv_angstrom is not None
+        if not known:
+            lines.append(f"<b>No <code>{key}</code>.</b> Neither file nor configuration gives it: {effect}.")
+    valid = float((sample.preprocess.valid > 0).mean())
+    if valid < VALID_LIMIT:
+        text = f"Only {percent(valid)} of the corrected detector is filled at every position (limit {percent(VALID_LIMIT)})"
+        lines.append(f"<b>Much of the detector is lost.</b> {text}: masks, or a beam that wanders far.")
+    return lines
+
+
+def _averaging(sample: Sample) -> list[str]:
+    if sample.nonlocal_average is None:
+        return []
+    median = _median(sample.nonlocal_average.effective_number)
+    half = sample.settings("nonlocal_average").get("window_half_width_px")
+    if median < FEW_PATTERNS:
+        text = f"The median effective number is {median:.1f} (limit {FEW_PATTERNS:g})"
+        return [f"<b>Little was averaged.</b> {text}: patterns are hardly less noisy than before. Raise λ."]
+    if half and median > NEARLY_ALL * (2 * half + 1) ** 2:
+        text = f"The median effective number is {median:.1f} of {(2 * half + 1) ** 2} (limit {percent(NEARLY_ALL)})"
+        return [f"<b>Nearly everything was averaged.</b> {text}: unlike patterns may be mixed. Lower λ."]
+    return []
+
+
+def _orientation(source: str, result) -> list[str]:
+    good = result.phase >= 0
+    if not good.any():
+        return [f"<b>Nothing was indexed</b> of the {source} patterns: check phases, camera length and rotation."]
+    lines, lost = [], 1 - float(good.mean())
+    if lost > UNINDEXED_LIMIT:
+        text = f"{percent(lost)} of {source} patterns (limit {percent(UNINDEXED_LIMIT)})"
+        lines.append(f"<b>Much is not indexed.</b> {text}: vacuum, amorphous, too noisy, or a phase that is missing.")
+    median = _median(result.reliability[good])
+    if median < RELIABILITY_LIMIT:
+        text = f"The median reliability of {source} patterns is {median:.1f} (limit {RELIABILITY_LIMIT:g})"
+        lines.append(f"<b>Weak index.</b> {text}: other orientations fit nearly as well. Do not read single pixels.")
+    return lines
+
+
+def _median(values) -> float:
+    values = np.asarray(values, float)
+    values = values[np.isfinite(values)]
+    return float(np.median(values)) if values.size else float("nan")
+
+
+def methods(sample: Sample) -> Text:
+    """Return a paragraph for a paper's methods section, about what ran and nothing else, and its references."""
+    cited: list[str] = []
+    parts = [_said_preprocess(sample, cited)]
+    if sample.nonlocal_average is not None:
+        parts.append(_said_average(sample, cited))
+    if sample.orientation:
+        parts.append(_said_orientation(sample, cited))
+    parts.append(
+        f"The workflow ran under Snakemake{_cite(cited, 'snakemake')}; each result carries the hash of its inputs."
+    )
+    references = "".join(f"<li>{REFERENCES[key]}</li>" for key in cited)
+    return Text(f'<p class="methods">{" ".join(p for p in parts if p)}</p><ol class="references">{references}</ol>')
+
+
+REFERENCES = {
+    "nlstem": "Yang, Pierron, Kacher, Rowenhorst, arXiv:2603.30018 (2026).",
+    "nlpar": "Brewick, Wright, Rowenhorst, Ultramicroscopy 200, 50 (2019), doi:10.1016/j.ultramic.2019.02.013.",
+    "lobato": "Lobato, Van Dyck, Acta Cryst. A 70, 636 (2014), doi:10.1107/S205327331401643X.",
+    "orix": "Johnstone, Martineau, Crout, Midgley, Eggeman, J. Appl. Cryst. 53, 1245 (2020), doi:10.1107/S1600576720011103.",
+    "snakemake": "Mölder et al., F1000Research 10, 33 (2021), doi:10.12688/f1000research.29032.2.",
+}
+
+
+def _cite(cited: list[str], *keys: str) -> str:
+    """Return reference marks; a work is numbered when it is first cited."""
+    cited += [key for key in keys if key not in cited]
+    return f" [{', '.join(str(cited.index(key) + 1) for key in keys)}]"
+
+
+def _said_preprocess(sample: Sample, cited: list[str]) -> str:
+    found, settings = sample.preprocess, sample.settings("preprocess")
+    method = str(settings.get("centre_method", "")).replace("_", " ")
+    text = f"Dead, hot and saturated pixels were found from the statistics of all patterns ({(found.bad_pixel > 0).sum()} px). "
+    text += f"The centre of the direct beam was measured in each pattern{f' by {method}' if method else ''}, and "
+    text += "a smooth descan surface was fitted robustly. "
+    if sample.verdict.get("ellipse", {}).get("pass") and float(found.ellipse_ratio) > 1:
+        text += f"An elliptical distortion of a/b = {found.ellipse_ratio:.4f} at {found.ellipse_angle_deg:.1f}° was removed "
+        text += "together with the shift in one bilinear, area-preserving interpolation."
+    else:
+        text += "No elliptical distortion was corrected; patterns were shifted in one bilinear interpolation."
+    return text
+
+
+def _said_average(sample: Sample, cited: list[str]) -> str:
+    settings = sample.settings("nonlocal_average")
+    half = settings.get("window_half_width_px")
+    window = f" within {2 * half + 1} × {2 * half + 1} positions" if half else ""
+    mode = "square roots of counts" if settings.get("average_in") == "sqrt" else "counts"
+    text = f"Each pattern was replaced by a weighted average of similar patterns{window}, by non-local averaging"
+    text += f"{_cite(cited, 'nlstem', 'nlpar')} of {mode} with λ = {number(float(sample.nonlocal_average.lambda_))} "
+    return text + f"(median effective number {_median(sample.nonlocal_average.effective_number):.1f})."
+
+
+def _said_orientation(sample: Sample, cited: list[str]) -> str:
+    settings = sample.settings(f"orientation_{next(iter(sample.orientation))}")
+    phases = " and ".join(f"{escape(c.name)} (Laue class {c.laue_class})" for c in sample.crystals)
+    text = f"Orientations of {phases} were mapped on {' and '.join(sample.orientation)} patterns by matching with "
+    if "sampling_deg" in settings:
+        text += f"kinematical templates every {number(settings['sampling_deg'])}°, for a thickness of "
+        text += f"{number(settings['thickness_angstrom'])} Å"
+    energy = sample.acquisition.beam_energy_kev
+    text += f" at λ = {wavelength_angstrom(energy):.5f} Å" if energy else ""
+    text += f", with the scattering factors of Lobato and Van Dyck{_cite(cited, 'lobato')}. "
+    return (
+        text
+        + f"Orientations are passive (lab to crystal); colours of inverse pole figures are by orix{_cite(cited, 'orix')}."
+    )

@@ -1,0 +1,437 @@
+"""Orientation mapping: recovery of orientations from patterns of diffsims, which shares no code with the matcher."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from diffpy.structure import Atom, Lattice, Structure
+from diffsims.generators.simulation_generator import SimulationGenerator
+from orix.crystal_map import Phase
+from orix.io import load
+from orix.quaternion import Rotation
+from scipy.ndimage import rotate
+from scipy.spatial.transform import Rotation as Turn
+from test_crystal import LAUE, build, expand
+
+from fourdstem.calibration import Acquisition
+from fourdstem.crystal import structure_factors
+from fourdstem.cube import Correction, Cube
+from fourdstem.errors import InputError
+from fourdstem.geometry import corrected_to_recorded
+from fourdstem.methods import orientation as method
+from fourdstem.methods.orientation import matching, polar, rotations, templates
+
+PIXEL, SIZE, DISK = 0.032, 80, 2.0
+OPTICS = Acquisition(
+    beam_energy_kev=200, convergence_mrad=1.0, scan_step_angstrom=(20, 30), detector_pixel_inv_angstrom=PIXEL
+)
+COARSE = method.Params(sampling_deg=2.5, thickness_angstrom=100, beam_radius_px=DISK, candidates=2)
+# Spacing of zone axes in degrees: coarser where the sector is larger.
+SPACING = {"-1": 5.0, "2/m": 4.0, "mmm": 3.5, "4/m": 3.5, "-3": 4.0, "4/mmm": 3.0, "-3m": 3.0, "6/m": 3.0}
+SPACING |= {"6/mmm": 2.0, "m-3": 2.5, "m-3m": 2.0}
+# diffsims lets electrons travel along -z with y up; ours travel along +z with y down. The turn between the two
+# frames about x is a proper rotation, so handedness is the same.
+TO_DIFFSIMS = np.diag([1.0, -1.0, -1.0])
+
+
+def random_orientations(count, seed):
+    return Turn.random(count, random_state=seed).as_quat(canonical=True)[:, [3, 0, 1, 2]]
+
+
+def disks(y, x, intensity, size=SIZE):
+    """Patterns drawn by a formula of their own: smooth-edged disks."""
+    rows, columns = np.mgrid[:size, :size]
+    distance = np.hypot(rows - y[:, None, None], columns - x[:, None, None])
+    return (intensity[:, None, None] / (1 + np.exp(4 * (distance - DISK)))).sum(axis=0)
+
+
+def from_diffsims(laue, quaternions, size=SIZE):
+    """Corrected patterns (n, size, size) by diffsims."""
+    cell, symbols, positions = expand(laue)
+    structure = Structure([Atom(s, x) for s, x in zip(symbols, positions, strict=True)], Lattice(*cell))
+    phase = Phase(name=laue, space_group=1, structure=structure)
+    generator = SimulationGenerator(200, "xtables")
+    patterns = []
+    for matrix in rotations.to_matrix(quaternions):
+        found = generator.calculate_diffraction2d(
+            phase,
+            Rotation.from_matrix(matrix @ TO_DIFFSIMS),
+            reciprocal_radius=PIXEL * size / 2,
+            with_direct_beam=False,
+            max_excitation_error=0.06,
+            shape_factor_width=0.01,
+        ).coordinates
+        y, x = (size - 1) / 2 - found.data[:, 1] / PIXEL, (size - 1) / 2 + found.data[:, 0] / PIXEL
+        patterns.append(disks(y, x, found.intensity, size))
+    return np.array(patterns, np.float32)
+
+
+def cube_of(patterns, **options):
+    return Cube(np.asarray(patterns, np.float32)[None], OPTICS, **options)
+
+
+@pytest.fixture(scope="module")
+def gold():
+    return build("m-3m")
+
+
+@pytest.fixture(scope="module")
+def gold_truth():
+    return random_orientations(20, 3)
+
+
+@pytest.fixture(scope="module")
+def gold_patterns(gold_truth):
+    return from_diffsims("m-3m", gold_truth)
+
+
+@pytest.fixture(scope="module")
+def gold_result(gold, gold_patterns):
+    return method.compute(cube_of(gold_patterns), [gold], dataclasses.replace(COARSE, candidates=4))
+
+
+@pytest.mark.parametrize(("laue", "spacing"), SPACING.items())
+def test_orientations_of_independent_patterns_are_recovered_in_every_laue_class(laue, spacing):
+    crystal = build(laue)
+    truth = random_orientations(8, 11)
+    params = dataclasses.replace(COARSE, sampling_deg=spacing)
+    result = method.compute(cube_of(from_diffsims(laue, truth)), [crystal], params)
+    error = method.misorientation_deg(result.orientation[0], truth, crystal)
+    # Patterns of small cells with few reflections fit more than one orientation; none of the frame's wrong
+    # choices (mirrored, inverse, turned) would leave six right.
+    assert np.sum(error < spacing + 1) >= 6
+    assert np.median(error) < 0.75 * spacing
+
+
+def test_a_wrong_frame_would_be_noticed():
+    crystal, truth = build("m-3"), random_orientations(8, 11)
+    patterns = from_diffsims("m-3", truth)
+    for wrong in (patterns[:, ::-1], patterns[:, :, ::-1], np.swapaxes(patterns, 1, 2), patterns[:, ::-1, ::-1]):
+        result = method.compute(cube_of(wrong), [crystal], COARSE)
+        assert np.sum(method.misorientation_deg(result.orientation[0], truth, crystal) < 3.5) <= 2
+
+
+def test_orientations_of_gold_are_recovered_at_one_degree(gold, gold_truth, gold_patterns):
+    params = dataclasses.replace(COARSE, sampling_deg=1.0)
+    result = method.compute(cube_of(gold_patterns), [gold], params)
+    error = method.misorientation_deg(result.orientation[0], gold_truth, gold)
+    assert np.median(error) < 1.0
+    assert np.sum(error < 2) >= 14
+
+
+@pytest.mark.parametrize(("angle", "flip"), [(37.0, False), (-120.0, True), (90.0, True)])
+def test_scan_rotation_and_detector_flip_are_undone(angle, flip):
+    crystal, truth = build("m-3"), random_orientations(8, 11)
+    # What a turned and mirrored detector records, by another interpolation than ours. Undoing turns the image by
+    # +angle (x towards y) as seen with y down, so it was recorded turned by -angle; scipy counts likewise.
+    recorded = np.array([rotate(p, angle, reshape=False, order=1) for p in from_diffsims("m-3", truth)])
+    if flip:
+        recorded = recorded[:, ::-1]
+    middle = np.full((1, len(recorded), 2), (SIZE - 1) / 2)
+    correction = Correction(middle, corrected_to_recorded(1.0, 0.0, angle, flip), np.zeros((SIZE, SIZE), bool))
+    result = method.compute(cube_of(recorded, correction=correction), [crystal], COARSE)
+    assert np.sum(method.misorientation_deg(result.orientation[0], truth, crystal) < 3) >= 7
+
+
+def test_turning_the_pattern_turns_the_orientation_about_the_beam(gold, gold_truth):
+    turn = np.deg2rad(25.0)
+    turned = rotations.multiply(gold_truth[:6], [np.cos(turn / 2), 0, 0, -np.sin(turn / 2)])
+    spots = method.template_pattern(gold, gold_truth[0], OPTICS, (SIZE, SIZE))
+    after = method.template_pattern(gold, turned[0], OPTICS, (SIZE, SIZE))
+    middle = (SIZE - 1) / 2
+    y, x = spots[0, :2] - middle
+    moved = [middle + x * np.sin(turn) + y * np.cos(turn), middle + x * np.cos(turn) - y * np.sin(turn)]
+    assert np.abs(after[:, :2] - moved).sum(axis=1).min() < 1e-6
+
+
+def test_the_answer_is_the_same_for_any_number_of_threads_and_any_memory(gold, gold_patterns):
+    data = np.tile(gold_patterns[:9], (3, 5, 1, 1))[:, :40]
+    first = method.compute(Cube(data, OPTICS, threads=1), [gold], COARSE)
+    second = method.compute(Cube(data, OPTICS, threads=2, memory_mb=8), [gold], COARSE)
+    for field in dataclasses.fields(method.Result):
+        assert np.array_equal(
+            np.asarray(getattr(first, field.name)),
+            np.asarray(getattr(second, field.name)),
+            equal_nan=field.name != "phase_name",
+        )
+
+
+def test_dark_and_constant_patterns_are_not_indexed(gold):
+    patterns = np.zeros((3, SIZE, SIZE))
+    patterns[1] = 40.0
+    patterns[2] = -3.0
+    result = method.compute(cube_of(patterns), [gold], COARSE)
+    assert np.all(result.phase == -1)
+    assert np.isnan(result.orientation).all()
+    assert np.isnan(result.correlation).all()
+
+
+def test_a_pattern_below_the_threshold_is_not_indexed_but_keeps_its_candidates(gold, gold_patterns):
+    params = dataclasses.replace(COARSE, minimum_correlation=0.999)
+    result = method.compute(cube_of(gold_patterns[:4]), [gold], params)
+    assert np.all(result.phase == -1)
+    assert np.isnan(result.orientation).all()
+    assert np.isfinite(result.candidate_orientation[:, :, 0]).all()
+    assert np.all(result.correlation > 0.5)
+
+
+def test_candidates_are_distinct_and_the_second_is_the_second_correlation(gold, gold_result):
+    result, count = gold_result, gold_result.candidate_phase.shape[2]
+    for i in range(count):
+        for j in range(i):
+            apart = method.misorientation_deg(
+                result.candidate_orientation[0, :, i], result.candidate_orientation[0, :, j], gold
+            )
+            assert np.all(apart > 4.0)  # 5° on the grid of in-plane angles, refined by up to half a step
+    assert np.all(np.diff(result.candidate_correlation, axis=2) <= 0)
+    assert np.array_equal(result.second_correlation, result.candidate_correlation[..., 1])
+    assert np.array_equal(result.correlation, result.candidate_correlation[..., 0])
+    assert np.allclose(result.reliability, 100 * (1 - result.second_correlation / result.correlation))
+    assert np.all(result.orientation[..., 0] >= 0)
+
+
+def test_half_a_turn_about_the_beam_is_a_distinct_candidate_of_nearly_equal_correlation():
+    crystal = build("m-3m")
+    # 114 m along the beam: a rotation of 180° about it is none of the cube's.
+    zone = np.array([1.0, 2.0, 5.0])
+    matrix = rotations.zone_orientations((zone / np.linalg.norm(zone))[None])
+    pattern = from_diffsims("m-3m", rotations.from_matrix(matrix))
+    pattern = pattern + pattern[:, ::-1, ::-1]
+    result = method.compute(cube_of(pattern), [crystal], COARSE)
+    turned = rotations.multiply(result.candidate_orientation[0, 0, 0], [0, 0, 0, 1])
+    apart = method.misorientation_deg(turned, result.candidate_orientation[0, 0, 1], crystal)
+    assert apart < 3
+    assert result.reliability[0, 0] < 2
+
+
+def test_selection_of_candidates_equals_a_search_over_all_orientations(gold, gold_patterns):
+    bank, prepared = small_bank([gold], gold_patterns[:2])
+    volume, best = matching.correlate(prepared, bank)
+    azimuths = volume.shape[2]
+    angles = 2 * np.pi * np.arange(azimuths) / azimuths
+    everything = rotations.multiply(
+        bank.quaternion[:, None], np.stack([np.cos(angles / 2), 0 * angles, 0 * angles, -np.sin(angles / 2)], -1)
+    )
+    operations = rotations.from_matrix(gold.operations)
+    start = np.array([0, len(operations)])
+    for select in (matching.select, matching.select.py_func):
+        row, angle, score = np.full((2, 2), -1), np.zeros((2, 2)), np.zeros((2, 2))
+        select(
+            volume.copy(), best.copy(), bank.quaternion, bank.phase, operations, start, np.deg2rad(5), row, angle, score
+        )
+        for b in range(2):
+            first = matching.turned(bank.quaternion[row[b, 0]], angle[b, 0])
+            apart = method.misorientation_deg(first, everything, gold)
+            assert score[b, 0] == volume[b].max()
+            assert score[b, 1] == pytest.approx(volume[b][apart > 5].max(), abs=1e-6)
+
+
+def small_bank(crystals, patterns, sampling=6.0):
+    rings = polar.choose_rings(4, (SIZE - 1) / 2, DISK)
+    weights, valid = polar.polar_map(rings, (SIZE, SIZE))
+    optics = matching.Optics(OPTICS.wavelength_angstrom, PIXEL, DISK, 1e-3, 0.0, 100.0)
+    bank = matching.build_bank(crystals, optics, rings, valid, sampling, 0.25, "cpu")
+    flat = np.asarray(patterns, np.float32).reshape(len(patterns), -1)
+    prepared, _ = matching.prepare((weights @ flat.T).T.reshape(len(flat), *valid.shape), bank)
+    return bank, prepared
+
+
+def test_correlation_equals_the_sum_over_rings(gold, gold_patterns):
+    bank, prepared = small_bank([gold], gold_patterns[:1])
+    volume, _ = matching.correlate(prepared, bank)
+    count = len(bank.phase) // 2
+    half = int(np.ceil((SIZE - 1) / 2 + DISK + 2))
+    rings = polar.choose_rings(4, (SIZE - 1) / 2, DISK)
+    weights, _ = polar.polar_map(rings, (2 * half + 1, 2 * half + 1))
+    optics = matching.Optics(OPTICS.wavelength_angstrom, PIXEL, DISK, 1e-3, 0.0, 100.0)
+    zones = rotations.to_matrix(bank.quaternion)
+    for row in (3, count + 3):  # a template, and the pattern of its mirror orientation drawn without mirroring
+        image = matching.draw(gold, zones[row : row + 1], optics, half, 6.0)
+        template = (weights @ image[0]).reshape(prepared.shape[1:]) ** 0.25
+        template -= template.mean(axis=1, keepdims=True)
+        norm = np.sqrt((template**2 * rings.radius[:, None]).sum())
+        for step in (0, 5, 50):
+            expected = (np.roll(template, step, axis=1) * prepared[0] * rings.radius[:, None]).sum() / norm
+            assert volume[0, row, step] == pytest.approx(expected, abs=2e-3)
+
+
+@pytest.mark.parametrize("laue", LAUE)
+def test_the_sampled_directions_cover_the_sphere_of_every_laue_class(laue):
+    crystal = build(laue)
+    spacing = 5.0
+    kept = rotations.reduced_directions(crystal.operations, spacing)
+    everything = np.concatenate([kept @ r.T for r in [*crystal.operations, *-crystal.operations]])
+    probe = np.random.default_rng(0).normal(size=(500, 3))
+    probe /= np.linalg.norm(probe, axis=1, keepdims=True)
+    nearest = np.rad2deg(np.arccos(np.clip((probe @ everything.T).max(axis=1), -1, 1)))
+    assert nearest.max() <= 0.72 * spacing
+    grid = len(rotations.sphere_grid(spacing))
+    order = 2 * len(crystal.operations)
+    assert len(kept) < grid / order + 6 * np.sqrt(grid / order) + 12
+
+
+def test_misorientation_knows_symmetry_and_is_nan_for_nan(gold):
+    q = random_orientations(4, 5)
+    for operation in rotations.from_matrix(gold.operations):
+        assert np.all(method.misorientation_deg(q, rotations.multiply(operation, q), gold) < 1e-5)
+    turned = rotations.multiply([np.cos(np.deg2rad(5)), np.sin(np.deg2rad(5)), 0, 0], q)
+    assert np.allclose(method.misorientation_deg(q, turned, gold), 10)
+    assert np.isnan(method.misorientation_deg(np.full(4, np.nan), q[0], gold))
+    disorientation = 62.7994  # largest angle between two cubes
+    assert method.misorientation_deg(q[:, None], random_orientations(300, 6), gold).max() <= disorientation
+
+
+def test_quaternions_are_those_of_orix():
+    q = random_orientations(5, 8)
+    assert np.allclose(rotations.to_matrix(q), Rotation(q).to_matrix())
+    assert np.allclose(rotations.from_matrix(rotations.to_matrix(q)), q)
+    assert np.allclose(
+        rotations.to_matrix(rotations.multiply(q[0], q[1])), rotations.to_matrix(q[0]) @ rotations.to_matrix(q[1])
+    )
+
+
+def test_template_patterns_hold_no_absent_reflection_and_lie_where_the_frame_says(gold):
+    identity = np.array([1.0, 0, 0, 0])
+    spots = method.template_pattern(gold, identity, OPTICS, (SIZE, SIZE + 10))
+    offset = (spots[:, :2] - [(SIZE - 1) / 2, (SIZE + 9) / 2]) * PIXEL * gold.lattice[0, 0]
+    hkl = np.rint(offset[:, ::-1]).astype(int)
+    assert np.allclose(hkl, offset[:, ::-1], atol=1e-6)
+    assert np.all(hkl % 2 == 0)  # [001] of a face-centred cube: h, k even
+    assert np.all(np.abs(structure_factors(gold, np.c_[hkl, np.zeros(len(hkl), int)])) > 1)
+    assert spots[0, 2] == 1
+    assert {tuple(i) for i in hkl[:4]} == {(2, 0), (-2, 0), (0, 2), (0, -2)}
+
+
+def test_excitation_error_breaks_friedel_pairs_as_the_ewald_sphere_does(gold):
+    # Tilted so that +g goes up-beam: its g_z < 0 meets the sphere, which curves to negative z.
+    tilt = np.deg2rad(0.6)
+    rotation = np.array([[np.cos(tilt), 0, -np.sin(tilt)], [0, 1, 0], [np.sin(tilt), 0, np.cos(tilt)]])
+    q = rotations.from_matrix(rotation.T)
+    lab = np.array([[0.49, 0, 0], [-0.49, 0, 0]]) @ rotations.to_matrix(q)
+    weight = templates.relrod(lab, OPTICS.wavelength_angstrom, 100.0, 0.0, 0.0)
+    s = -lab[:, 2] - (0.49**2) * OPTICS.wavelength_angstrom / 2
+    assert np.allclose(weight, 1 / (1 + 2 * (np.pi * s * 100) ** 2), rtol=2e-2)
+    assert weight[np.argmin(np.abs(s))] == weight.max()
+    assert np.allclose(weight, templates.relrod.py_func(lab, OPTICS.wavelength_angstrom, 100.0, 0.0, 0.0))
+
+
+def test_relrod_averages_over_tilt_and_precession_as_numerical_integration_does():
+    g, wavelength, thickness = 0.8, 0.02508, 150.0
+    lab = np.array([[g, 0.0, -0.011]])
+    k0 = 1 / wavelength
+    length = np.hypot(g, k0 - 0.011)
+    s = (k0**2 - length**2) / (2 * length)
+
+    def lorentz(s):
+        return 1 / (1 + 2 * (np.pi * s * thickness) ** 2)
+
+    tilts = np.linspace(-0.006, 0.006, 20001) * g
+    assert templates.relrod(lab, wavelength, thickness, 0.0, 0.006)[0] == pytest.approx(
+        lorentz(s + tilts).mean(), rel=1e-3
+    )
+    ring = g * 0.01 * np.cos(np.linspace(0, 2 * np.pi, 3600, endpoint=False))
+    found = templates.relrod(lab, wavelength, thickness, 0.01, 0.004)[0]
+    tilts = np.linspace(-0.004, 0.004, 401)[:, None] * g
+    assert found == pytest.approx(lorentz(s + ring + tilts).mean(), rel=2e-2)
+
+
+def test_disks_keep_their_sum_and_centre():
+    lab = np.array([[0.313, -0.207, 0.0]])
+    for render in (templates.render, templates.render.py_func):
+        image = np.zeros((61, 61), np.float64)
+        render(lab, np.array([7.0]), PIXEL, 2.5, image)
+        y, x = np.mgrid[:61, :61] - 30
+        assert image.sum() == pytest.approx(7)
+        assert (y * image).sum() / 7 == pytest.approx(-0.207 / PIXEL, abs=0.05)
+        assert (x * image).sum() / 7 == pytest.approx(0.313 / PIXEL, abs=0.05)
+
+
+def test_the_polar_map_keeps_constants_and_finds_directions():
+    rings = polar.choose_rings(4, 39, 2.0)
+    usable = np.ones((SIZE, SIZE))
+    usable[:, : SIZE // 4] = 0
+    weights, valid = polar.polar_map(rings, (SIZE, SIZE), usable)
+    ring_values = (weights @ np.full(SIZE * SIZE, 3.0)).reshape(valid.shape)
+    assert np.allclose(ring_values[valid], 3, atol=1e-5)
+    assert not valid[-1, rings.azimuths // 2]  # -x is masked
+    y, x = np.mgrid[:SIZE, :SIZE] - (SIZE - 1) / 2
+    down = (weights @ np.exp(-((y - 20) ** 2 + x**2) / 8).ravel()).reshape(valid.shape)
+    radius, azimuth = np.unravel_index(down.argmax(), down.shape)
+    assert azimuth == rings.azimuths // 4
+    assert rings.radius[radius] == pytest.approx(20, abs=rings.width)
+
+
+def test_a_masked_half_of_the_detector_still_gives_the_orientation(gold, gold_truth, gold_patterns):
+    valid = np.ones((SIZE, SIZE), np.uint8)
+    valid[:, : SIZE // 3] = 0
+    patterns = gold_patterns.copy()
+    patterns[:, :, : SIZE // 3] = 1e4  # what a mask hides must not matter
+    result = method.compute(cube_of(patterns, valid=valid), [gold], COARSE)
+    error = method.misorientation_deg(result.orientation[0], gold_truth, gold)
+    assert np.sum(error < 3) >= 10
+
+
+def test_phases_are_told_apart(gold, gold_truth, gold_patterns):
+    hexagonal = build("6/mmm")
+    truth = random_orientations(6, 4)
+    patterns = np.concatenate([gold_patterns[:6], from_diffsims("6/mmm", truth)])
+    result = method.compute(cube_of(patterns), [hexagonal, gold], COARSE)
+    assert result.phase_name == ("6/mmm", "m-3m")
+    assert np.sum(result.phase[0, :6] == 1) >= 5
+    assert np.sum(result.phase[0, 6:] == 0) >= 5
+
+
+def test_missing_calibration_and_phases_are_named(gold):
+    cube = cube_of(np.zeros((1, SIZE, SIZE)))
+    with pytest.raises(InputError, match="no phase"):
+        method.compute(cube, [], COARSE)
+    blind = dataclasses.replace(cube, acquisition=Acquisition(beam_energy_kev=200, convergence_mrad=1))
+    with pytest.raises(InputError, match="detector_pixel_inv_angstrom"):
+        method.compute(blind, [gold], COARSE)
+    parallel = dataclasses.replace(cube, acquisition=dataclasses.replace(OPTICS, convergence_mrad=None))
+    with pytest.raises(InputError, match="convergence_mrad"):
+        method.compute(parallel, [gold], method.Params())
+    far = dataclasses.replace(OPTICS, detector_pixel_inv_angstrom=1e-4)
+    with pytest.raises(InputError, match="no reflection of m-3m"):
+        method.compute(dataclasses.replace(cube, acquisition=far), [gold], COARSE)
+
+
+def test_the_ang_text_gives_back_the_map(gold, gold_result, tmp_path):
+    two = dataclasses.replace(
+        gold_result,
+        phase=np.array([[0, -1], [0, 0]]),
+        orientation=gold_result.orientation[0, :4].reshape(2, 2, 4),
+        correlation=gold_result.correlation[0, :4].reshape(2, 2),
+        reliability=gold_result.reliability[0, :4].reshape(2, 2),
+    )
+    text = method.ang_text(two, [gold], (20.0, 30.0))
+    (tmp_path / "map.ang").write_text(text)
+    back = load(tmp_path / "map.ang")
+    assert back.shape == (2, 2)
+    assert (back.dy, back.dx) == pytest.approx((0.002, 0.003))
+    assert back.is_indexed.tolist() == [True, False, True, True]
+    assert back.phases[1].point_group.name == "432"
+    assert back.phases[1].structure.lattice.abcABG() == pytest.approx(gold.cell)
+    ours = two.orientation.reshape(-1, 4)[[0, 2, 3]]
+    theirs = back.rotations.data.reshape(-1, 4)[[0, 2, 3]]
+    assert np.all(method.misorientation_deg(ours, theirs, gold) < 0.01)
+
+
+def test_the_ang_euler_angles_of_a_crystal_worked_by_hand(gold, gold_result):
+    # The crystal is turned by 30° about the beam from +x towards +y: phi1 = 30°, Phi = phi2 = 0.
+    turn = np.deg2rad(30)
+    q = rotations.from_matrix(np.array([[np.cos(turn), np.sin(turn), 0], [-np.sin(turn), np.cos(turn), 0], [0, 0, 1]]))
+    spots = method.template_pattern(gold, q, OPTICS, (SIZE, SIZE))
+    offset = spots[:4, :2] - (SIZE - 1) / 2
+    assert np.abs(np.rad2deg(np.arctan2(offset[:, 0], offset[:, 1])) - 30).min() < 1e-3  # 200 at 30°, +y is down
+    one = dataclasses.replace(
+        gold_result,
+        phase=np.array([[0]]),
+        orientation=q[None, None],
+        correlation=np.ones((1, 1)),
+        reliability=np.full((1, 1), 50.0),
+    )
+    numbers = np.array(method.ang_text(one, [gold], (20, 20)).splitlines()[-1].split(), float)
+    assert (numbers[0] + numbers[2]) % (2 * np.pi) == pytest.approx(turn, abs=1e-4)
+    assert numbers[1] == pytest.approx(0, abs=1e-4)
+    assert numbers[6] == 0.5
