@@ -103,7 +103,7 @@ def lattice_rows(a: float, b: float, c: float, alpha: float, beta: float, gamma:
     sg = np.sin(np.deg2rad(gamma))
     c_y = (ca - cb * cg) / sg
     height = 1 - cb**2 - c_y**2
-    if min(a, b, c) <= 0 or not height > 0:
+    if min(a, b, c) <= 0 or sg <= 0 or not height > 0:
         raise ValueError(f"no unit cell has the constants {a}, {b}, {c}, {alpha}, {beta}, {gamma}")
     rows = np.array([[a, 0, 0], [b * cg, b * sg, 0], [c * cb, c * c_y, c * np.sqrt(height)]])
     rows[np.abs(rows) < 1e-12 * max(a, b, c)] = 0

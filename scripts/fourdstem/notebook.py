@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 
 import nbformat
+from traitlets.config import Config
 
 from fourdstem.io import write_text
 from fourdstem.page import PAGE
@@ -34,9 +35,8 @@ def execute(notebook, log, parameters: dict, sections) -> None:
     content.cells = [cell for cell in content.cells if _needs(cell) <= set(sections)]
     with tempfile.TemporaryDirectory() as home:
         _prepare_kernel(home)
-        papermill.execute_notebook(
-            content, str(log), parameters, kernel_name="python3", progress_bar=False, log_output=False
-        )
+        options = {"kernel_name": "python3", "progress_bar": False, "log_output": False, "config": _transport(home)}
+        papermill.execute_notebook(content, str(log), parameters, **options)
 
 
 def _needs(cell) -> set[str]:
@@ -53,6 +53,12 @@ def _prepare_kernel(home: str) -> None:
         os.environ[name] = home
     if Path(sys.executable).parent not in map(Path, os.environ.get("PATH", "").split(os.pathsep)):
         os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+
+
+def _transport(home: str) -> Config:
+    """Talk to the kernel through a socket file, not an open port; a path too long for one leaves only the port."""
+    short = len(home) < 40  # of about 107 bytes, the kernel's own name takes some 60
+    return Config({"KernelManager": {"transport": "ipc" if short else "tcp"}})
 
 
 def store(executed, path) -> None:
@@ -79,7 +85,9 @@ def to_html(notebook, path, title: str) -> None:
         exclude_anchor_links=True,
     )
     body, _ = exporter.from_filename(str(notebook))
-    headings = re.findall(r'<h2 id="([^"]+)">(.*?)</h2>', body)
-    links = "\n".join(f'<a href="#{name}">{text}</a>' for name, text in headings)
+    headings = re.findall(r"<h2.*?>(.*?)</h2>", body)
+    for k in range(len(headings)):
+        body = re.sub(r"<h2>", f'<h2 id="section-{k + 1}">', body, count=1)
+    links = "\n".join(f'<a href="#section-{k + 1}">{text}</a>' for k, text in enumerate(headings))
     page = PAGE.replace("{{title}}", escape(title)).replace("{{links}}", links).replace("{{body}}", body)
     write_text(path, page)

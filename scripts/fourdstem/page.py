@@ -38,6 +38,9 @@ th, td { padding: .36rem 1.1rem .36rem 0; vertical-align: top; }
 td { border-bottom: 1px solid var(--line); }
 td:first-child { white-space: nowrap; }
 .number { text-align: right; font-variant-numeric: tabular-nums; }
+a { color: var(--accent); }
+nav a, main a { text-underline-offset: 2px; }
+td.tight { white-space: nowrap; }
 code { font: .92em/1.4 ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; }
 code.hash { font-size: .8em; color: var(--soft); overflow-wrap: anywhere; }
 ol.references { font-size: .88rem; padding-left: 1.4rem; }

@@ -6,18 +6,15 @@ from io import StringIO
 
 from fourdstem.page import PAGE
 
-# key, title, format; a column stands only where some sample has the value.
+# keys, title, format; a column stands only where some sample has a value. Two keys: before and after averaging.
 COLUMNS = (
-    ("counts_per_pattern", "counts per pattern", "{:.0f}"),
-    ("centre_sigma_px", "centre σ (px)", "{:.3f}"),
-    ("ellipse_ratio", "ellipse a/b", "{:.4f}"),
-    ("effective_number", "effective number", "{:.1f}"),
-    ("corrected_indexed_share", "indexed, corrected", "{:.1%}"),
-    ("averaged_indexed_share", "indexed, averaged", "{:.1%}"),
-    ("corrected_reliability", "reliability, corrected", "{:.1f}"),
-    ("averaged_reliability", "reliability, averaged", "{:.1f}"),
-    ("corrected_within_5_deg", "within 5° of truth, corrected", "{:.1%}"),
-    ("averaged_within_5_deg", "within 5° of truth, averaged", "{:.1%}"),
+    (("counts_per_pattern",), "counts per pattern", "{:.0f}"),
+    (("centre_sigma_px",), "centre σ (px)", "{:.3f}"),
+    (("ellipse_ratio",), "ellipse a/b", "{:.4f}"),
+    (("effective_number",), "patterns averaged", "{:.1f}"),
+    (("corrected_indexed_share", "averaged_indexed_share"), "indexed", "{:.1%}"),
+    (("corrected_reliability", "averaged_reliability"), "reliability", "{:.1f}"),
+    (("corrected_within_5_deg", "averaged_within_5_deg"), "within 5° of truth", "{:.1%}"),
 )
 
 
@@ -40,14 +37,14 @@ def csv_text(samples: list[dict]) -> str:
 
 def html(samples: list[dict]) -> str:
     """Return a page with one row per sample, its map and a link to its report."""
-    columns = [c for c in COLUMNS if any(s["values"].get(c[0]) is not None for s in samples)]
+    columns = [c for c in COLUMNS if any(s["values"].get(k) is not None for s in samples for k in c[0])]
     head = "".join(f'<th class="number">{title}</th>' for _, title, _ in columns)
-    head = f"<tr><th>map</th><th>sample</th><th>scan</th>{head}<th>declined</th><th class=number>warnings</th></tr>"
+    head = f"<tr><th>map</th><th>sample</th><th>scan</th>{head}<th>declined</th><th class="number">warnings</th></tr>"
     rows = "\n".join(_row(sample, columns) for sample in samples)
     body = (
-        f'<h1>All samples</h1><p class="note">{len(samples)} sample{"s" if len(samples) != 1 else ""}. A dash means that '
-        "the stage did not run or could not measure the value. Maps: crystal direction along the beam (grey: not indexed), "
-        "or bright field where nothing was indexed.</p>"
+        f'<h1>All samples</h1><p class="note">{len(samples)} sample{"s" if len(samples) != 1 else ""}. A dash means '
+        "that the stage did not run or could not measure the value. Maps: crystal direction along the beam (grey: not "
+        "indexed), or bright field where indexing did not run. Arrows: before and after averaging.</p>"
         f'<div class="scroll"><table><thead>{head}</thead><tbody>{rows}</tbody></table></div>'
     )
     page = PAGE.replace("{{title}}", "4D-STEM summary").replace("{{body}}", body)
@@ -62,14 +59,18 @@ def _row(sample: dict, columns) -> str:
         if sample["thumbnail"]
         else "–"
     )
-    cells = "".join(f'<td class="number">{_number(sample["values"].get(key), form)}</td>' for key, _, form in columns)
+    cells = "".join(
+        f'<td class="number tight">{_numbers(sample["values"], keys, form)}</td>' for keys, _, form in columns
+    )
     declined = ", ".join(escape(k) for k, passed in sample["verdicts"].items() if not passed) or "none"
     shape = " × ".join(map(str, sample["scan_shape"]))
     return (
-        f'<tr><td>{picture}</td><td><a href="{name}/report.html">{name}</a></td><td>{shape}</td>{cells}'
+        f'<tr><td>{picture}</td><td><a href="{name}/report.html">{name}</a></td><td class="tight">{shape}</td>{cells}'
         f'<td>{declined}</td><td class="number">{sample["warnings"]}</td></tr>'
     )
 
 
-def _number(value, form: str) -> str:
-    return "–" if value is None else form.format(value)
+def _numbers(values: dict, keys, form: str) -> str:
+    """Return one number, or "before → after"."""
+    found = [values.get(key) for key in keys]
+    return "–" if set(found) == {None} else " → ".join("–" if v is None else form.format(v) for v in found)

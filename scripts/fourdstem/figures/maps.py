@@ -1,4 +1,4 @@
-"""One map on one axes: pixels in proportion, a scale bar, a colour bar with its unit, grey where nothing was measured."""
+"""One map on one axes: true proportions, scale bar, colour bar with its unit, grey where nothing was measured."""
 
 import numpy as np
 from matplotlib.colors import LogNorm, Normalize, PowerNorm
@@ -117,13 +117,24 @@ def colour_bar(ax, image, label: str, values=None):
     bar.set_label(label)
     bar.outline.set_linewidth(0.5)
     many = int(np.clip(_inches(ax)[1] / 0.35, 1, 6))
-    if isinstance(image.norm, PowerNorm):
-        ends = image.norm.inverse(np.linspace(0, 0.95, many + 1))
-        bar.ax.yaxis.set_major_locator(FixedLocator(sorted({float(f"{end:.1g}") for end in ends})))
-    elif not isinstance(image.norm, LogNorm):
-        bar.ax.yaxis.set_major_locator(MaxNLocator(many))
+    bar.ax.yaxis.set_major_locator(_ticks(image.norm, many))
     bar.ax.yaxis.set_minor_locator(NullLocator())
+    if isinstance(image.norm, PowerNorm | LogNorm):
+        bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     return bar
+
+
+def _ticks(norm, many: int):
+    """Return round ticks that do not crowd, whatever the scale."""
+    if isinstance(norm, PowerNorm):
+        return FixedLocator(sorted({float(f"{end:.1g}") for end in norm.inverse(np.linspace(0, 0.95, many + 1))}))
+    if isinstance(norm, LogNorm):
+        decades = np.arange(np.floor(np.log10(norm.vmin)), np.ceil(np.log10(norm.vmax)) + 1)
+        steps = (1,) if np.log10(norm.vmax / norm.vmin) > 2 else (1, 2, 5)
+        return FixedLocator([m * 10.0**d for d in decades for m in steps])
+    if (norm.vmin, norm.vmax) == (-180, 180):
+        return FixedLocator([-180, -90, 0, 90, 180])
+    return MaxNLocator(many)
 
 
 def scale_bar(ax, width: float, unit: str, metric: bool) -> None:
@@ -205,8 +216,8 @@ def histogram(ax, groups: dict, limits, title: str, label: str, colours: dict, b
         found = np.clip(values[np.isfinite(values)], *limits)
         weights = np.full(found.size, 100 / max(values.size, 1))
         style = {"color": colours[name], "linewidth": 1.6, "histtype": "stepfilled", "alpha": 0.25}
-        ax.hist(found, bins, limits, weights=weights, **style)
-        ax.hist(found, bins, limits, weights=weights, **(style | {"histtype": "step", "alpha": 1.0}), label=name)
+        ax.hist(found, bins, range=limits, weights=weights, **style)
+        ax.hist(found, bins, range=limits, weights=weights, **(style | {"histtype": "step", "alpha": 1.0}), label=name)
     ax.set(title=title, xlabel=label, ylabel="share of positions (%)", xlim=limits)
     ax.spines[["top", "right"]].set_visible(False)
     ax.tick_params(colors=FAINT, labelcolor=INK)

@@ -85,7 +85,7 @@ def patterns(sample, chosen: list[Example], shown: dict):
     kinds = (maps.BAR, maps.BAR, maps.PLAIN)[:columns]
     fig, axes = maps.panels(max(len(chosen), 1), kinds, sample.detector_shape, width=2.75)
     for i, (row, example) in enumerate(zip(axes, chosen, strict=False)):
-        titles = (f"{example.rule} ({example.y}, {example.x})", "averaged", "averaged + matched template")
+        titles = (f"{example.rule} ({example.y}, {example.x}): corrected", "averaged", "averaged + matched template")
         for k, (ax, source, title) in enumerate(zip(row, ("corrected", "averaged", "averaged"), titles, strict=False)):
             values = shown[source][i]
             image = maps.pattern(ax, values, sample.acquisition.pixel_inv_angstrom, title, norm=maps.power_norm(values))
@@ -99,7 +99,8 @@ def patterns(sample, chosen: list[Example], shown: dict):
 
 def _numbers(row, sample, example: Example) -> None:
     at = example.y, example.x
-    style = {"color": "white", "fontsize": 8, "va": "bottom", "ha": "right"}
+    box = {"facecolor": "black", "edgecolor": "none", "alpha": 0.6, "pad": 1.5}
+    style = {"color": "white", "fontsize": 8, "va": "bottom", "ha": "right", "bbox": box, "zorder": 5}
     number = sample.nonlocal_average.effective_number[at]
     row[1].text(0.98, 0.02, f"effective number {number:.1f}", transform=row[1].transAxes, **style)
     for ax, source in zip(row[::2], ("corrected", "averaged"), strict=False):

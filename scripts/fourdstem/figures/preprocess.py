@@ -15,29 +15,32 @@ def mean_pattern(sample):
     """Draw mean and maximum pattern as recorded, with what was found in them, and the corrected ones below."""
     found = sample.preprocess
     corrected = found.mean_pattern_corrected is not None
-    fig, axes = maps.panels(2 if corrected else 1, (maps.BAR,) * 2, found.mean_pattern.shape, width=4.3)
+    columns = (maps.BAR, maps.BAR, maps.KEY)
+    fig, axes = maps.panels(2 if corrected else 1, columns, found.mean_pattern.shape, width=3.6)
     masked = np.zeros(found.mean_pattern.shape, bool) if sample.mask is None else sample.mask == 0
     masked = masked | ~np.isfinite(found.mean_pattern)
     for ax, values, title in zip(
-        axes[0], (found.mean_pattern, found.max_pattern), ("mean, as recorded", "maximum, as recorded"), strict=True
+        axes[0], (found.mean_pattern, found.max_pattern), ("mean, as recorded", "maximum, as recorded"), strict=False
     ):
-        _draw(ax, sample, np.where(masked, np.nan, values), title, masked)
+        _draw(ax, sample, np.where(masked, np.nan, values), title, masked, found.bad_pixel == 0)
         exaggeration = _outlines(ax, sample)
     _marks(axes[0, 0], found.bad_pixel)
-    axes[0, 0].legend(loc="upper left", labelcolor="white", fontsize=7.5, handletextpad=0.4, borderaxespad=0.6)
+    lines, names = axes[0, 0].get_legend_handles_labels()
+    dark = {"facecolor": "#1c1033", "edgecolor": "none", "framealpha": 1, "frameon": True, "labelcolor": "white"}
+    axes[0, 2].legend(lines, names, loc="upper left", borderaxespad=0, borderpad=0.9, labelspacing=0.7, **dark)
     if corrected:
         missing = found.valid == 0
         pairs = ((found.mean_pattern_corrected, "mean, corrected"), (found.max_pattern_corrected, "maximum, corrected"))
-        for ax, (values, title) in zip(axes[1], pairs, strict=True):
-            _draw(ax, sample, values, title, missing | ~np.isfinite(values))
+        for ax, (values, title) in zip(axes[1], pairs, strict=False):
+            _draw(ax, sample, values, title, missing | ~np.isfinite(values), True)
             _rings(ax, values.shape)
     return save(fig, sample.figures, "preprocess_mean_pattern", _mean_caption(sample, exaggeration, corrected))
 
 
-def _draw(ax, sample, values, title, missing) -> None:
-    image = maps.pattern(
-        ax, values, sample.acquisition.pixel_inv_angstrom, title, norm=maps.log_norm(values[~missing]), missing=missing
-    )
+def _draw(ax, sample, values, title, missing, good) -> None:
+    """Draw a pattern; ``good`` pixels alone set the scale, or one hot pixel would."""
+    norm = maps.log_norm(values[~missing & good])
+    image = maps.pattern(ax, values, sample.acquisition.pixel_inv_angstrom, title, norm=norm, missing=missing)
     maps.colour_bar(ax, image, "counts per pattern (log scale)")
 
 
@@ -90,10 +93,8 @@ def _mean_caption(sample, exaggeration: int, corrected: bool) -> str:
         "<b>The detector, averaged over the scan.</b> The cross must sit in the middle of the direct beam and the "
         f"aquamarine circle (radius {found.beam_radius_px:.2f} px) on its edge; a smeared disk above that is sharp "
         "below is descan, removed by the correction. A circle beside the disk means that the centre was not found. "
-        f"Ellipse: a/b = {found.ellipse_ratio:.4f} ± {found.ellipse_ratio_sigma:.4f}, long axis "
-        f"{found.ellipse_angle_deg:.1f}° ± {found.ellipse_angle_sigma_deg:.1f}° from +x towards +y (down)"
     )
-    text += f"; its distortion is drawn {exaggeration} times too large. " if exaggeration > 1 else ". "
+    text += _ellipse_words(found, exaggeration)
     text += f"Bad pixels: {bad}; squares that cluster on a disk are real intensity taken for a fault. "
     if corrected:
         valid = 100 * float((found.valid > 0).mean())
@@ -102,6 +103,17 @@ def _mean_caption(sample, exaggeration: int, corrected: bool) -> str:
             f"ellipse is wrong. Grey: pixels that some position lacks ({100 - valid:.1f} % of the detector). "
         )
     return text + "Colour scales are logarithmic and start at the 2nd percentile."
+
+
+def _ellipse_words(found, exaggeration: int) -> str:
+    if not np.isfinite(found.ellipse_ratio_sigma):
+        return f"No ellipse was measured; a/b = {found.ellipse_ratio:.4f} is in force. "
+    text = f"Ellipse: a/b = {found.ellipse_ratio:.4f} ± {found.ellipse_ratio_sigma:.4f}"
+    if np.isfinite(found.ellipse_angle_sigma_deg):
+        text += f", long axis {found.ellipse_angle_deg:.1f}° ± {found.ellipse_angle_sigma_deg:.1f}°"
+        text += " from +x towards +y (down)"
+    drawn = found.ellipse_ratio > 1 and exaggeration > 1
+    return text + (f"; its distortion is drawn {exaggeration} times too large. " if drawn else ". ")
 
 
 @styled

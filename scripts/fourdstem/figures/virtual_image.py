@@ -34,10 +34,10 @@ def _caption(found) -> str:
     return (
         f"<b>Virtual images.</b> Bright field: within {found.bright_field_outer_px:.1f} px of the beam; dark field: "
         f"{found.dark_field_inner_px:.1f} to {found.dark_field_outer_px:.1f} px. Grains and thickness should show in "
-        f"both, dark in one where bright in the other. Medians: {'; '.join(noise) or 'none'}; contrast that is not well "
-        "above that noise is noise (counts taken as electrons). A gradient across the whole field that follows the "
-        "descan surface means that patterns were not centred; horizontal stripes mean an unsteady beam or scan. Centre "
-        "of mass, of corrected patterns: steps at grain boundaries are diffraction, not fields, and the direction "
+        f"both, dark in one where bright in the other. Medians: {'; '.join(noise) or 'none'}; contrast that is "
+        "not well above that noise is noise (counts taken as electrons). A gradient across the whole field that "
+        "follows the descan surface means that patterns were not centred; horizontal stripes mean an unsteady beam or "
+        "scan. Centre of mass, of corrected patterns: steps at grain boundaries are diffraction, not fields, and the direction "
         "means nothing where the length is near 0. Grey scales end at the 1st and 99th percentile, blue was not "
         "measured; the colours of directions are cyclic."
     )

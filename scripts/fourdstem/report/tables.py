@@ -55,18 +55,23 @@ def jobs(sample: Sample) -> Text:
 
 
 def scores(sample: Sample) -> Text:
-    """Return shares within the thresholds by region and source, where truth is known."""
-    rows = sample.scores
-    wanted = [m for m in dict.fromkeys(metric for _, _, metric, _ in rows) if m.startswith(("indexed", "within_"))]
-    values = {(s, r, m): v for s, r, m, v in rows}
-    pairs = dict.fromkeys((region, source) for source, region, metric, _ in rows if metric in wanted)
-    regions = list(dict.fromkeys(region for region, _ in pairs))
-    lines = [
-        (region, source.replace("_", " "), *(percent(values.get((source, region, m), float("nan"))) for m in wanted))
-        for region, source in sorted(pairs, key=lambda pair: regions.index(pair[0]))
-    ]
-    titles = [m.replace("within_", "within ").replace("_deg", "°") for m in wanted]
-    return table(("region", "source", *titles), lines, tuple(range(2, 2 + len(wanted))))
+    """Return shares within the thresholds, one column per region, where truth is known; the CSV holds the rest."""
+    values = {(source, region, metric): value for source, region, metric, value in sample.scores}
+    metrics = [m for m in dict.fromkeys(m for _, _, m in values) if m.startswith(("indexed", "within_"))]
+    metrics += [f"identifiable_{m}" for m in metrics if m.startswith("within_")]
+    regions = list(dict.fromkeys(r for _, r, m in values if m in metrics))
+    lines = []
+    for metric in metrics:
+        for source in dict.fromkeys(s for s, _, m in values if m == metric):
+            shares = (values.get((source, region, metric), float("nan")) for region in regions)
+            lines.append((_metric_words(metric), source.replace("_", " "), *map(percent, shares)))
+    return table(("share of positions", "source", *regions), lines, tuple(range(2, 2 + len(regions))))
+
+
+def _metric_words(metric: str) -> str:
+    """Return "within 5°, identifiable" for "identifiable_within_5_deg"."""
+    words = metric.removeprefix("identifiable_").replace("within_", "within ").replace("_deg", "°")
+    return f"{words}, identifiable" if metric.startswith("identifiable_") else words
 
 
 def provenance(sample: Sample) -> Text:

@@ -119,7 +119,7 @@ def _missing_values(sample: Sample) -> list[str]:
             lines.append(f"<b>No <code>{key}</code>.</b> Neither file nor configuration gives it: {effect}.")
     valid = float((sample.preprocess.valid > 0).mean())
     if valid < VALID_LIMIT:
-        text = f"Only {percent(valid)} of the corrected detector is filled at every position (limit {percent(VALID_LIMIT)})"
+        text = f"Only {percent(valid)} of the corrected detector is filled everywhere (limit {percent(VALID_LIMIT)})"
         lines.append(f"<b>Much of the detector is lost.</b> {text}: masks, or a beam that wanders far.")
     return lines
 
@@ -178,7 +178,7 @@ REFERENCES = {
     "nlstem": "Yang, Pierron, Kacher, Rowenhorst, arXiv:2603.30018 (2026).",
     "nlpar": "Brewick, Wright, Rowenhorst, Ultramicroscopy 200, 50 (2019), doi:10.1016/j.ultramic.2019.02.013.",
     "lobato": "Lobato, Van Dyck, Acta Cryst. A 70, 636 (2014), doi:10.1107/S205327331401643X.",
-    "orix": "Johnstone, Martineau, Crout, Midgley, Eggeman, J. Appl. Cryst. 53, 1245 (2020), doi:10.1107/S1600576720011103.",
+    "orix": "Johnstone et al., J. Appl. Cryst. 53, 1245 (2020), doi:10.1107/S1600576720011103.",
     "snakemake": "Mölder et al., F1000Research 10, 33 (2021), doi:10.12688/f1000research.29032.2.",
 }
 
@@ -192,12 +192,13 @@ def _cite(cited: list[str], *keys: str) -> str:
 def _said_preprocess(sample: Sample, cited: list[str]) -> str:
     found, settings = sample.preprocess, sample.settings("preprocess")
     method = str(settings.get("centre_method", "")).replace("_", " ")
-    text = f"Dead, hot and saturated pixels were found from the statistics of all patterns ({(found.bad_pixel > 0).sum()} px). "
+    bad = int((found.bad_pixel > 0).sum())
+    text = f"Dead, hot and saturated pixels were found from the statistics of all patterns ({bad} px). "
     text += f"The centre of the direct beam was measured in each pattern{f' by {method}' if method else ''}, and "
     text += "a smooth descan surface was fitted robustly. "
     if sample.verdict.get("ellipse", {}).get("pass") and float(found.ellipse_ratio) > 1:
-        text += f"An elliptical distortion of a/b = {found.ellipse_ratio:.4f} at {found.ellipse_angle_deg:.1f}° was removed "
-        text += "together with the shift in one bilinear, area-preserving interpolation."
+        text += f"An elliptical distortion of a/b = {found.ellipse_ratio:.4f} at {found.ellipse_angle_deg:.1f}° was "
+        text += "removed together with the shift in one bilinear, area-preserving interpolation."
     else:
         text += "No elliptical distortion was corrected; patterns were shifted in one bilinear interpolation."
     return text
@@ -223,7 +224,5 @@ def _said_orientation(sample: Sample, cited: list[str]) -> str:
     energy = sample.acquisition.beam_energy_kev
     text += f" at λ = {wavelength_angstrom(energy):.5f} Å" if energy else ""
     text += f", with the scattering factors of Lobato and Van Dyck{_cite(cited, 'lobato')}. "
-    return (
-        text
-        + f"Orientations are passive (lab to crystal); colours of inverse pole figures are by orix{_cite(cited, 'orix')}."
-    )
+    text += "Orientations are passive (lab to crystal); the colours of inverse pole figures are those of orix"
+    return f"{text}{_cite(cited, 'orix')}."

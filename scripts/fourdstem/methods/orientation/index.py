@@ -105,8 +105,10 @@ def compute(cube: Cube, crystals: list[Crystal], params: Params, device: str = "
     optics, rings = _geometry(cube, crystals, params)
     weights, valid = polar_map(rings, cube.detector_shape, cube.valid)
     started = time.perf_counter()
-    with _single_thread():
-        bank = build_bank(crystals, optics, rings, valid, params.sampling_deg, params.intensity_power, device)
+    # One torch thread here and in every unit: sums in one order, whatever the machine. It is not set back, because
+    # units run side by side and one that ends would undo it for the others.
+    torch.set_num_threads(1)
+    bank = build_bank(crystals, optics, rings, valid, params.sampling_deg, params.intensity_power, device)
     count = len(bank.phase) // 2
     log.info("%d templates of %d phases in %.1f s", count, len(crystals), time.perf_counter() - started)
     operations = [from_matrix(crystal.operations) for crystal in crystals]
@@ -114,9 +116,9 @@ def compute(cube: Cube, crystals: list[Crystal], params: Params, device: str = "
     symmetry = (np.concatenate(operations), start, np.deg2rad(params.distinct_deg))
 
     def work(patterns: np.ndarray, unit: Unit):
-        with _single_thread():
-            polar = (weights @ patterns.reshape(UNIT, -1).T).T.reshape(UNIT, *valid.shape)
-            return _match(polar, bank, symmetry, params.candidates)
+        torch.set_num_threads(1)
+        polar = (weights @ patterns.reshape(UNIT, -1).T).T.reshape(UNIT, *valid.shape)
+        return _match(polar, bank, symmetry, params.candidates)
 
     return _collect(cube, work, bank, crystals, params)
 
@@ -221,14 +223,3 @@ def _check_range(crystal: Crystal, r_min: float, r_max: float, pixel: float) -> 
             expected=f"reflections at multiples of about {shortest:.1f} px",
             do="Check detector_pixel_inv_angstrom, convergence_mrad and orientation: g_max_inv_angstrom.",
         )
-
-
-class _single_thread:
-    """One torch thread within: sums in one order, whatever the machine."""
-
-    def __enter__(self):
-        self.before = torch.get_num_threads()
-        torch.set_num_threads(1)
-
-    def __exit__(self, *exception):
-        torch.set_num_threads(self.before)

@@ -50,7 +50,11 @@ def misorientation_deg(first: np.ndarray, second: np.ndarray, crystal: Crystal) 
     ndarray of shape (...)
         Degrees, 0 to 180.
     """
-    first, second = np.broadcast_arrays(np.asarray(first, float), np.asarray(second, float))
+    # Single precision leaves norms off by 1e-7, which alone would look like 0.03°.
+    first, second = (
+        np.asarray(q, float) / np.linalg.norm(np.asarray(q, float), axis=-1, keepdims=True) for q in (first, second)
+    )
+    first, second = np.broadcast_arrays(first, second)
     cosine = np.zeros(first.shape[:-1])
     for operation in from_matrix(crystal.operations):
         cosine = np.maximum(cosine, np.abs((first * multiply(operation, second)).sum(axis=-1)))

@@ -33,33 +33,18 @@ def compute(cube: Cube, params: Params, crystals=()) -> Result:
     InputError
         If the scan is all zero, has NaN in some positions only, is masked altogether, or shows no beam.
     """
-    usable = np.asarray(cube.valid) > 0
-    if not usable.any():
-        raise _input_error("every detector pixel is masked", "a mask that leaves pixels")
-    stats = moments.measure(cube)
-    dtype = np.dtype(cube.data.dtype)
-    integer = np.issubdtype(dtype, np.integer)
-    bad = bad_pixels.find(stats, usable, params, np.iinfo(dtype).max if integer else None)
-    wrong = (bad > 0) | ~usable
-    if wrong.all():
-        raise _input_error("every detector pixel is masked, dead, hot or saturated", "some good pixels")
-    gain, noise = moments.estimate_gain(stats, ~wrong, cube.acquisition, params, integer)
+    known = cube.acquisition
+    stats, bad, wrong, integer = _detector(cube, params)
+    gain, noise = moments.estimate_gain(stats, ~wrong, known, params, integer)
     blind = wrong & (bad != bad_pixels.SATURATED)  # a clipped disk still has its edge
     finder, how = search.learn(cube, params, blind, noise, stats.mean)
     measured = search.centres(cube, params.centre_method, blind, finder)
-    if not np.isfinite(measured[..., 0]).any():
-        raise _input_error("no pattern shows a direct beam", "a beam well above its background in some patterns")
-    surface = descan.fit(measured[..., :2], measured[..., 2], params.outlier_sigma)
-    usual = np.median(measured[..., 3][np.isfinite(measured[..., 0])])
-    dark = ~np.isfinite(measured[..., 0]) & (measured[..., 3] < params.dark_share * usual)
-    centre, origin = descan.choose(measured[..., :2], dark, surface, params.descan_ratio_limit)
+    surface, centre, origin = _in_force(measured, params)
     mean, maximum, inside = _centred(cube, blind, noise.floor, centre)
     ellipse, found = _ellipse(params, [mean, maximum], inside, finder.beam)
-    camera = rings.camera(found, crystals, cube.acquisition.pixel_inv_angstrom, params.camera_tolerance)
+    camera = rings.camera(found, crystals, known.pixel_inv_angstrom, params.camera_tolerance)
     disk = rings.disk_ratio(mean, finder.beam)
-    matrix = corrected_to_recorded(
-        ellipse.ratio, ellipse.angle_deg, cube.acquisition.scan_rotation_deg, cube.acquisition.detector_flip_y
-    )
+    matrix = corrected_to_recorded(ellipse.ratio, ellipse.angle_deg, known.scan_rotation_deg, known.detector_flip_y)
     fillable = (~wrong | repairable(wrong)).astype(np.uint8)
     corrected = _reshape(np.stack([mean, maximum]), inside, matrix)
     return Result(
@@ -86,6 +71,34 @@ def compute(cube: Cube, params: Params, crystals=()) -> Result:
         max_pattern_corrected=corrected[1],
         verdict=verdict.write(params, measured, surface, origin, ellipse, disk, camera, gain, how, bad),
     )
+
+
+def _detector(cube: Cube, params: Params):
+    """Statistics of the pixels, their flags, which are wrong or masked, and whether counts are integers."""
+    usable = np.asarray(cube.valid) > 0
+    if not usable.any():
+        raise _input_error("every detector pixel is masked", "a mask that leaves pixels")
+    stats = moments.measure(cube)
+    dtype = np.dtype(cube.data.dtype)
+    integer = np.issubdtype(dtype, np.integer)
+    bad = bad_pixels.find(stats, usable, params, np.iinfo(dtype).max if integer else None)
+    wrong = (bad > 0) | ~usable
+    if wrong.all():
+        raise _input_error("every detector pixel is masked, dead, hot or saturated", "some good pixels")
+    return stats, bad, wrong, integer
+
+
+def _in_force(measured, params: Params):
+    """Descan surface, centres in force and their origin.
+
+    A pattern is dark without a beam and almost without counts; one whose beam is extinct in a crystal is not.
+    """
+    seen = np.isfinite(measured[..., 0])
+    if not seen.any():
+        raise _input_error("no pattern shows a direct beam", "a beam well above its background in some patterns")
+    surface = descan.fit(measured[..., :2], measured[..., 2], params.outlier_sigma)
+    dark = ~seen & (measured[..., 3] < params.dark_share * np.median(measured[..., 3][seen]))
+    return surface, *descan.choose(measured[..., :2], dark, surface, params.descan_ratio_limit)
 
 
 def _input_error(found: str, expected: str) -> InputError:

@@ -80,12 +80,14 @@ def _hot(moments, alive, mean, hot_sigma):
 
 
 def _beam_isolation(mean, third, ratio, alive) -> float:
-    """Isolation ratio of the direct beam: of the brightest pixel near the brightest spot without lone pixels."""
-    clipped = np.where(alive, np.minimum(mean, 4 * np.maximum(third, 0)), 0)
-    y, x = np.unravel_index(np.argmax(clipped), mean.shape)
+    """Isolation ratio of the direct beam: 1 where it is wider than 10 px in area, else that of its peak."""
+    level = np.where(alive, third, -np.inf)  # which lone pixels do not raise
+    y, x = np.unravel_index(np.argmax(level), mean.shape)
+    ys, xs = slice(max(y - 2, 0), y + 3), slice(max(x - 2, 0), x + 3)
+    if (mean[ys, xs] > 0.5 * level[y, x]).sum() > 10:
+        return 1.0
     ys, xs = slice(max(y - 1, 0), y + 2), slice(max(x - 1, 0), x + 2)
-    peak = np.argmax(clipped[ys, xs])
-    return float(np.clip(ratio[ys, xs].ravel()[peak], 0, 1))
+    return float(np.clip(ratio[ys, xs].ravel()[np.argmax(mean[ys, xs])], 0, 1))
 
 
 def _dead(moments, alive, mean):
@@ -124,9 +126,10 @@ def _median_of(values, where, size: int = 9):
 def _saturated(moments, alive, share, ceiling):
     enough = moments.at_maximum >= max(share * moments.positions, 1)
     at_type = alive & enough & (moments.maximum >= ceiling) if ceiling is not None else np.zeros(alive.shape, bool)
-    # A ceiling below the type's: the same large maximum, reached again and again, by several pixels that change.
-    top = moments.maximum[alive & (moments.variance > 0)].max(initial=-np.inf)
-    clipped = alive & (moments.maximum == top) & (moments.variance > 0)
+    # A ceiling below the type's: one large maximum, reached again and again by several pixels, some of which change.
+    changing = moments.variance > 0
+    top = moments.maximum[alive & changing].max(initial=-np.inf)
+    clipped = alive & (moments.maximum == top)
     often = clipped & (moments.at_maximum >= max(share * moments.positions, 3))
-    spread = np.sqrt(np.median(moments.variance[clipped])) if clipped.any() else 0
+    spread = np.sqrt(np.median(moments.variance[clipped & changing])) if (clipped & changing).any() else 0
     return at_type | (often if often.sum() >= 2 and spread >= 6 else np.zeros_like(often))

@@ -23,7 +23,9 @@ class Descan:
 
 
 def fit(centre: np.ndarray, sigma: np.ndarray, outlier_sigma: float) -> Descan:
-    """Fit plane and quadratic terms by reweighted least squares (Tukey's biweight).
+    """Fit plane and quadratic terms by reweighted least squares.
+
+    Cauchy's weights first, about the median, which come right from a third of outliers; then Tukey's biweight.
 
     Parameters
     ----------
@@ -38,8 +40,9 @@ def fit(centre: np.ndarray, sigma: np.ndarray, outlier_sigma: float) -> Descan:
     terms = _terms(seen)
     design, target, noise = terms[seen], centre[seen], sigma[seen]
     typical = float(np.median(noise))
-    excess, weight = 0.0, np.ones(len(target))
-    for _ in range(30):
+    away = np.abs(target - np.median(target, axis=0)).max(axis=1)
+    excess, weight = 0.0, 1 / (1 + (away / max(np.median(away), typical)) ** 2)
+    for step in range(60):
         total = np.sqrt(noise**2 + excess**2)
         root = np.sqrt(weight) / total
         coefficients = np.linalg.lstsq(design * root[:, None], target * root[:, None], rcond=1e-9)[0]
@@ -48,8 +51,8 @@ def fit(centre: np.ndarray, sigma: np.ndarray, outlier_sigma: float) -> Descan:
         scatter = _scatter(residual, design.shape[1])
         excess = np.sqrt(max(scatter**2 - typical**2, 0.0))
         weight = np.clip(1 - (size / (outlier_sigma + 1)) ** 2, 0, None) ** 2
-        if not weight.any():
-            weight = np.ones(len(target))
+        if step < 30 or not weight.any():
+            weight = 1 / (1 + (size / 2) ** 2)
     outlier = np.zeros(seen.shape, bool)
     outlier[seen] = size > outlier_sigma
     return Descan(terms @ coefficients, float(scatter), typical, outlier)
@@ -65,14 +68,14 @@ def _terms(seen: np.ndarray) -> np.ndarray:
     if number >= 6:
         terms += [t for t, n in ((y, ny), (x, nx)) if n > 1]
     if number >= 20:
-        terms += [t for t, n in ((y * y, ny), (y * x, min(ny, nx)), (x * x, nx)) if n > 2]
+        terms += [t for t, n in ((y * y, ny), (y * x, min(ny, nx) + 1), (x * x, nx)) if n > 2]
     return np.stack(terms, axis=-1)
 
 
 def _scatter(residual: np.ndarray, parameters: int) -> float:
-    """Robust standard deviation per axis, with the parameters that were fitted taken into account."""
+    """Robust standard deviation of the worse axis, with the parameters that were fitted taken into account."""
     free = max(len(residual) - parameters, 1) / len(residual)
-    return float(1.4826 * np.median(np.abs(residual)) / np.sqrt(free))
+    return float(1.4826 * np.median(np.abs(residual), axis=0).max() / np.sqrt(free))
 
 
 def choose(centre, dark, descan: Descan, ratio_limit: float) -> tuple[np.ndarray, np.ndarray]:

@@ -60,7 +60,7 @@ def measure(cube: Cube) -> Moments:
     for unit, (sums, holes, odd) in cube.map_units(work):
         nan = holes if nan is None else nan
         if odd >= 0 or not np.array_equal(holes, nan):
-            _complain_about_nan(unit, max(odd, 0))
+            _complain_about_nan(unit, odd if np.array_equal(holes, nan) else 0)
         total += sums[0]
         square += sums[1]
         pair += sums[2]

@@ -118,7 +118,9 @@ def _aim(finder: Finder, scan_shape, units, found, params) -> Finder:
     centre, sigma = np.full((*scan_shape, 2), np.nan), np.full(scan_shape, np.nan)
     centre[y, x], sigma[y, x] = found[:, :2], found[:, 2]
     surface = descan.fit(centre, sigma, params.outlier_sigma)
-    half = params.search_px or max(2 * finder.beam.radius_px, 8 * surface.scatter_px, 6.0)
+    # No farther than two diameters, or the window reaches Bragg disks brighter than the beam.
+    least, most = max(2 * finder.beam.radius_px, 6.0), max(4 * finder.beam.radius_px, 10.0)
+    half = params.search_px or float(np.clip(8 * surface.scatter_px, least, most))
     return replace(finder, predicted_px=surface.surface, half_width_px=half)
 
 

@@ -61,7 +61,7 @@ class Params:
         0.05, "Share of the point spread that lies in a wide tail.", minimum=0, maximum=0.5
     )
     hot_pixels: int = setting(12, "Number of pixels that add counts of their own.", minimum=0, maximum=400)
-    hot_counts: float = setting(40.0, "Mean reading of a hot pixel.", above=0, maximum=60000)
+    hot_counts: float = setting(20.0, "Mean reading of a hot pixel.", above=0, maximum=60000)
     dead_pixels: int = setting(12, "Number of pixels that always read 0.", minimum=0, maximum=400)
     g_max_inv_angstrom: float = setting(1.8, "Reflections beyond this are left out.", minimum=0.5, maximum=4)
     beam_cutoff: float = setting(

@@ -1,0 +1,142 @@
+import re
+
+import numpy as np
+import pytest
+from fabricated import results
+
+from fourdstem import figures, report
+from fourdstem.figures import ipf, maps, style
+
+
+def example_patterns(sample):
+    chosen = figures.nonlocal_average.examples(sample)
+    return figures.nonlocal_average.patterns(sample, chosen, report.patterns(sample, chosen))
+
+
+DRAW = {
+    "preprocess_mean_pattern": figures.preprocess.mean_pattern,
+    "preprocess_centre": figures.preprocess.centre,
+    "virtual_image_images": figures.virtual_image.images,
+    "nonlocal_average_trust": figures.nonlocal_average.trust,
+    "nonlocal_average_patterns": example_patterns,
+    "orientation_ipf": figures.orientation.ipf_maps,
+    "orientation_trust": figures.orientation.trust,
+    "orientation_phase": figures.orientation.phases,
+    "evaluation_misorientation": figures.evaluation.misorientation,
+    "evaluation_success": figures.evaluation.success,
+}
+CASES = {
+    "without calibration": {"calibrated": False, "stages": ("virtual_image", "nonlocal_average")},
+    "nothing indexed": {"indexed": False},
+    "two phases": {"phases": 2},
+    "one scan row": {"scan_shape": (1, 20)},
+    "a declined ellipse": {"declined": True, "stages": ()},
+}
+
+
+@pytest.fixture(autouse=True)
+def coarse(monkeypatch):
+    """Few dots, because what is tested does not depend on them."""
+    monkeypatch.setattr(style, "DPI", 30)
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory):
+    return report.read(**results(tmp_path_factory.mktemp("results") / "film"))
+
+
+def moved(sample, folder):
+    return type(sample)(**{**{f: getattr(sample, f) for f in sample.__dataclass_fields__}, "figures": str(folder)})
+
+
+@pytest.mark.parametrize("name", DRAW)
+def test_a_figure_is_the_same_to_the_byte_when_made_twice(name, sample, tmp_path):
+    for k in "ab":
+        assert DRAW[name](moved(sample, tmp_path / k)).name == name
+    for kind in ("png", "pdf"):
+        one, two = ((tmp_path / k / f"{name}.{kind}").read_bytes() for k in "ab")
+        assert one == two and len(one) > 2000
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_figure_can_be_drawn(case, tmp_path, monkeypatch):
+    draw_png_only(monkeypatch)
+    sample = report.read(**results(tmp_path / "film", **CASES[case]))
+    there = report.sections(sample) | {"preprocess"} | ({"phase"} if len(sample.crystals) > 1 else set())
+    drawn = 0
+    for name, draw in DRAW.items():
+        if name == "orientation_phase" and "phase" not in there:
+            continue
+        if any(name.startswith(stage) for stage in there):
+            figure = draw(sample)
+            assert figure.png.stat().st_size > 1000
+            assert "nan" not in re.sub(r"[A-Za-z]nan|nan[A-Za-z]", "", figure.caption)
+            drawn += 1
+    assert drawn >= 2
+
+
+def draw_png_only(monkeypatch):
+    from matplotlib.figure import Figure
+
+    save = Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda self, path, **options: None if path.suffix == ".pdf" else save(self, path, **options)
+    )
+
+
+def test_the_caption_quotes_the_numbers_of_the_result(sample, tmp_path):
+    caption = figures.preprocess.mean_pattern(moved(sample, tmp_path)).caption
+    assert "1.0300 ± 0.0020" in caption and "1 dead, 1 hot, 1 saturated" in caption
+
+
+@pytest.mark.parametrize(
+    ("target", "length"), [(0.0312, 0.02), (1.0, 1.0), (49.9, 20.0), (50.0, 50.0), (999.0, 500.0), (1e4, 1e4)]
+)
+def test_a_scale_bar_is_one_two_or_five(target, length):
+    assert maps.round_length(target) == pytest.approx(length)
+
+
+@pytest.mark.parametrize(("length", "text"), [(5.0, "5 Å"), (20.0, "2 nm"), (5000.0, "500 nm"), (2e4, "2 µm")])
+def test_a_length_is_told_in_a_readable_unit(length, text):
+    assert maps.length_text(length) == text
+
+
+def oriented(quaternions, phase):
+    from types import SimpleNamespace
+
+    return SimpleNamespace(orientation=np.array(quaternions, np.float32), phase=np.array(phase))
+
+
+def test_cubic_axes_along_the_beam_have_the_colours_of_the_key(sample):
+    to_111 = np.arccos(1 / np.sqrt(3)) / 2  # a turn of 54.7° about [1, -1, 0] takes z to [111]
+    axis = np.sin(to_111) * np.array([-1, 1, 0]) / np.sqrt(2)
+    turns = [[[1, 0, 0, 0], [np.cos(np.pi / 8), np.sin(np.pi / 8), 0, 0], [np.cos(to_111), *axis]]]
+    rgb = ipf.colours(oriented(turns, [[0, 0, 0]]), sample.crystals, "z")[0]
+    np.testing.assert_allclose(rgb, [[1, 0, 0], [0, 1, 0], [0, 0, 1]], atol=0.02)
+
+
+def test_a_turn_about_the_beam_changes_the_colours_of_x_only(sample):
+    turns = [[[1, 0, 0, 0], [np.cos(np.pi / 8), 0, 0, np.sin(np.pi / 8)]]]
+    result = oriented(turns, [[0, 0]])
+    along_z, along_x = (ipf.colours(result, sample.crystals, axis)[0] for axis in "zx")
+    np.testing.assert_allclose(along_z[0], along_z[1], atol=1e-6)
+    np.testing.assert_allclose(along_x, [[1, 0, 0], [0, 1, 0]], atol=0.02)
+
+
+def test_what_is_not_indexed_is_grey(sample):
+    rgb = ipf.colours(oriented([[[np.nan] * 4]], [[-1]]), sample.crystals, "z")
+    assert len(set(np.round(rgb[0, 0], 6))) == 1
+
+
+def test_example_patterns_are_the_extremes_and_distinct(sample):
+    chosen = figures.nonlocal_average.examples(sample)
+    number = sample.nonlocal_average.effective_number
+    assert number[chosen[0].y, chosen[0].x] == number.max()
+    assert number[chosen[1].y, chosen[1].x] == number.min()
+    assert len({(e.y, e.x) for e in chosen}) == len(chosen) == 4
+
+
+def test_a_map_without_values_has_a_colour_scale():
+    assert maps.span(np.full((3, 3), np.nan)) == (0.0, 1.0)
+    low, high = maps.span(np.full((3, 3), 7.0))
+    assert low < 7 < high
