@@ -38,11 +38,23 @@ only_looks() {
     return 1
 }
 
+# Snakemake starts scripts by the path of its Python, unquoted: with a space in it, every job would fail. A link cures it.
+python_without_spaces() {
+    python=$venv/bin/python
+    case $root in
+        *[!A-Za-z0-9/._+-]*)
+            link=$(mktemp -d /tmp/fourdstem.XXXXXX)
+            ln -s "$venv" "$link/venv"
+            python=$link/venv/bin/python
+            ;;
+    esac
+}
+
 # In a process group of its own Snakemake gets each signal once, and this script lives on to say how it ended.
 run_snakemake() {
     local status=0 child
     set -m
-    snakemake "$@" &
+    "$python" "$venv/bin/snakemake" "$@" &
     child=$!
     set +m
     trap 'kill -INT -- "-$child" 2>/dev/null || true' INT
@@ -57,11 +69,19 @@ run_snakemake() {
     return "$status"
 }
 
+# shellcheck disable=SC2329 # the trap calls it
+finish() {
+    [ -z "${link:-}" ] || rm -rf "$link"
+    [ -z "${locked:-}" ] || release_lock run
+}
+
 prepare product requirements.txt
+trap finish EXIT
+python_without_spaces
 if ! only_looks "$@"; then
     take_lock run || die "another copy is running here: ${holder:-unknown}, or jobs that it left behind." \
         "Wait for it, or end it, and run again."
-    trap 'release_lock run' EXIT
+    locked=yes
     clear_stale_lock
 fi
 [ $# -gt 0 ] || say "running the demo; reports will be under results/"

@@ -148,10 +148,11 @@ start_venv() {
 }
 
 install() {
-    # The tools for tests must not change the product's pins: these bind every installation.
-    local stamp=$1 log=$venv/setup.log file options=(-c requirements.txt)
+    local stamp=$1 log=$venv/setup.log file options=()
     shift
     for file; do options+=(-r "$file"); done
+    # The tools for tests must not change the product's pins.
+    [ "$1" = requirements.txt ] || options+=(-c requirements.txt)
     rm -f "$venv/complete" "$stamp"
     say "installing $(cat "$@" | grep -c '==') pinned packages into .venv: a minute or more, once (log: .venv/setup.log)"
     {

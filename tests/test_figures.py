@@ -27,8 +27,8 @@ DRAW = {
 }
 CASES = {
     "without calibration": {"calibrated": False, "stages": ("virtual_image", "nonlocal_average")},
-    "nothing indexed": {"indexed": False},
-    "two phases": {"phases": 2},
+    "nothing indexed": {"indexed": False, "stages": ("nonlocal_average", "orientation")},
+    "two phases": {"phases": 2, "stages": ("nonlocal_average", "orientation")},
     "one scan row": {"scan_shape": (1, 20)},
     "a declined ellipse": {"declined": True, "stages": ()},
 }
@@ -36,8 +36,9 @@ CASES = {
 
 @pytest.fixture(autouse=True)
 def coarse(monkeypatch):
-    """Few dots, because what is tested does not depend on them."""
+    """Few dots and, but for one test, fonts that are quick to embed: what is tested does not depend on them."""
     monkeypatch.setattr(style, "DPI", 30)
+    monkeypatch.setitem(style.LOOK, "pdf.fonttype", 3)
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +57,15 @@ def test_a_figure_is_the_same_to_the_byte_when_made_twice(name, sample, tmp_path
     for kind in ("png", "pdf"):
         one, two = ((tmp_path / k / f"{name}.{kind}").read_bytes() for k in "ab")
         assert one == two and len(one) > 2000
+
+
+def test_embedded_fonts_carry_no_date(sample, tmp_path, monkeypatch):
+    monkeypatch.setitem(style.LOOK, "pdf.fonttype", 42)
+    files = []
+    for k in "ab":
+        figures.evaluation.success(moved(sample, tmp_path / k))
+        files.append((tmp_path / k / "evaluation_success.pdf").read_bytes())
+    assert files[0] == files[1] and b"CreationDate" not in files[0]
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -38,7 +38,7 @@ def snakemake(folder, *arguments, check=True):
 
 def hashes(folder):
     sample = folder / "results" / "mini"
-    files = [*RESULTS, *MAPS, *TEXTS, *(f"figures/{p.name}" for p in sorted((sample / "figures").iterdir()))]
+    files = [*RESULTS, *MAPS, *TEXTS, *(f"figures/{p.name}" for p in sorted((sample / "figures").glob("*.p*")))]
     return {name: hashlib.sha256((sample / name).read_bytes()).hexdigest() for name in files}
 
 

@@ -6,7 +6,7 @@ STYLE = """
 html { scroll-behavior: smooth; scroll-padding-top: 1rem; }
 body { margin: 0; color: var(--ink); background: var(--paper); -webkit-text-size-adjust: 100%;
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif; }
-main { max-width: 1080px; margin: 0 auto; padding: 2.2rem 1.6rem 5rem; }
+main { max-width: 1180px; margin: 0 auto; padding: 2.2rem 1.6rem 5rem; }
 nav { padding: 1rem 1.6rem; font-size: .86rem; border-bottom: 1px solid var(--line); background: var(--tint); }
 nav b { display: block; margin-bottom: .5rem; }
 nav a { display: inline-block; margin: 0 1rem .25rem 0; color: var(--soft); text-decoration: none; }
@@ -15,7 +15,7 @@ nav a:hover { color: var(--accent); }
   nav { position: fixed; inset: 0 auto 0 0; width: 215px; padding: 2.4rem 1.2rem; border: 0; overflow: auto;
     border-right: 1px solid var(--line); }
   nav a { display: block; margin: 0 0 .45rem; }
-  main { margin-left: max(245px, calc((100vw - 1080px) / 2)); }
+  main { margin-left: max(245px, calc((100vw - 1180px) / 2)); }
 }
 h1 { font-size: 2rem; line-height: 1.2; margin: 0 0 .6rem; letter-spacing: -.01em; }
 h2 { font-size: 1.35rem; margin: 3.2rem 0 .8rem; padding-top: 1rem; border-top: 1px solid var(--line); }

@@ -11,7 +11,7 @@ import os
 from functools import cache
 from pathlib import Path
 
-NOT_AUDITED = {"logs", ".snakemake"}
+NOT_AUDITED = {"logs", ".snakemake_timestamp"}  # the second is Snakemake's mark in folders that it makes
 
 
 @cache
@@ -52,7 +52,9 @@ def write_record(path, content: dict) -> None:
 def files_of(path) -> list[Path]:
     """Return the file itself, or every file below a directory, sorted."""
     path = Path(path)
-    return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    if not path.is_dir():
+        return [path]
+    return sorted(p for p in path.rglob("*") if p.is_file() and p.name not in NOT_AUDITED)
 
 
 def describe(paths) -> list[dict]:

@@ -39,7 +39,7 @@ def html(samples: list[dict]) -> str:
     """Return a page with one row per sample, its map and a link to its report."""
     columns = [c for c in COLUMNS if any(s["values"].get(k) is not None for s in samples for k in c[0])]
     head = "".join(f'<th class="number">{title}</th>' for _, title, _ in columns)
-    head = f"<tr><th>map</th><th>sample</th><th>scan</th>{head}<th>declined</th><th class="number">warnings</th></tr>"
+    head = f'<tr><th>map</th><th>sample</th><th>scan</th>{head}<th>declined</th><th class="number">warnings</th></tr>'
     rows = "\n".join(_row(sample, columns) for sample in samples)
     body = (
         f'<h1>All samples</h1><p class="note">{len(samples)} sample{"s" if len(samples) != 1 else ""}. A dash means '

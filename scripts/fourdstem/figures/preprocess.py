@@ -34,6 +34,7 @@ def mean_pattern(sample):
         for ax, (values, title) in zip(axes[1], pairs, strict=False):
             _draw(ax, sample, values, title, missing | ~np.isfinite(values), True)
             _rings(ax, values.shape)
+    _zoom(axes[-1, 2], sample, corrected)
     return save(fig, sample.figures, "preprocess_mean_pattern", _mean_caption(sample, exaggeration, corrected))
 
 
@@ -79,6 +80,26 @@ def _marks(ax, bad) -> None:
             ax.scatter(x, y, edgecolors=colour, label=f"{name} ({y.size})", **style)
 
 
+def _zoom(ax, sample, corrected: bool) -> None:
+    """Show the direct disk, linear and magnified, in the lower part of an empty axes."""
+    found = sample.preprocess
+    values = found.mean_pattern_corrected if corrected else found.mean_pattern
+    centre = np.nanmedian(found.centre_px.reshape(-1, 2), axis=0)
+    centre = (np.array(values.shape) - 1) / 2 if corrected else centre
+    half = 3.0 * max(float(found.beam_radius_px), 1.5)
+    box = ax.get_position()
+    size = ax.figure.get_size_inches()
+    inside = ax.figure.add_axes([box.x0, box.y0, box.width, box.width * size[0] / size[1]])
+    near = np.hypot(*(np.indices(values.shape) - centre[:, None, None])) < half
+    top = np.nanmax(np.where(near & (found.bad_pixel == 0), values, np.nan))
+    inside.imshow(values, cmap="magma", vmin=0, vmax=float(top) if top > 0 else 1.0, aspect="auto")
+    inside.plot(*_circle(centre, found.beam_radius_px), color=_OUTLINE, lw=1.4)
+    inside.plot(centre[1], centre[0], "+", color=_OUTLINE, ms=10, mew=1.4)
+    inside.set(xlim=(centre[1] - half, centre[1] + half), ylim=(centre[0] + half, centre[0] - half))
+    maps.bare(inside, "direct disk, linear")
+    maps.scale_bar(inside, 2 * half, "px", False)
+
+
 def _rings(ax, shape) -> None:
     middle = (np.array(shape) - 1) / 2
     for share in (0.35, 0.7):
@@ -91,8 +112,9 @@ def _mean_caption(sample, exaggeration: int, corrected: bool) -> str:
     bad = ", ".join(f"{int((found.bad_pixel == k).sum())} {name}" for k, (name, _) in _MARKS.items())
     text = (
         "<b>The detector, averaged over the scan.</b> The cross must sit in the middle of the direct beam and the "
-        f"aquamarine circle (radius {found.beam_radius_px:.2f} px) on its edge; a smeared disk above that is sharp "
-        "below is descan, removed by the correction. A circle beside the disk means that the centre was not found. "
+        f"aquamarine circle (radius {found.beam_radius_px:.2f} px) on its edge (magnified at the lower right); a "
+        "smeared disk above that is sharp below is descan, removed by the correction. A circle beside the disk means "
+        "that the centre was not found. "
     )
     text += _ellipse_words(found, exaggeration)
     text += f"Bad pixels: {bad}; squares that cluster on a disk are real intensity taken for a fault. "

@@ -37,7 +37,7 @@ def _caption(found) -> str:
         f"both, dark in one where bright in the other. Medians: {'; '.join(noise) or 'none'}; contrast that is "
         "not well above that noise is noise (counts taken as electrons). A gradient across the whole field that "
         "follows the descan surface means that patterns were not centred; horizontal stripes mean an unsteady beam or "
-        "scan. Centre of mass, of corrected patterns: steps at grain boundaries are diffraction, not fields, and the direction "
-        "means nothing where the length is near 0. Grey scales end at the 1st and 99th percentile, blue was not "
-        "measured; the colours of directions are cyclic."
+        "scan. Centre of mass, of corrected patterns: steps at grain boundaries are diffraction, not fields, and the "
+        "direction means nothing where the length is near 0. Grey scales end at the 1st and 99th percentile; blue was "
+        "not measured; the colours of directions are cyclic."
     )

@@ -36,8 +36,15 @@ def settings(sample: Sample) -> Text:
 
 def acquisition(sample: Sample) -> Text:
     """Return the acquisition values in force, each with its origin."""
-    rows = [(key, number(value, 6), unit_of(key), origin) for key, (value, origin) in sorted(sample.origins.items())]
+    rows = [
+        (key, _flag(value) if key == "detector_flip_y" else number(value, 6), unit_of(key), origin)
+        for key, (value, origin) in sorted(sample.origins.items())
+    ]
     return table(("value", "in force", "unit", "from"), rows)
+
+
+def _flag(value) -> str:
+    return "yes" if value else "no"
 
 
 def jobs(sample: Sample) -> Text:
@@ -57,8 +64,8 @@ def jobs(sample: Sample) -> Text:
 def scores(sample: Sample) -> Text:
     """Return shares within the thresholds, one column per region, where truth is known; the CSV holds the rest."""
     values = {(source, region, metric): value for source, region, metric, value in sample.scores}
-    metrics = [m for m in dict.fromkeys(m for _, _, m in values) if m.startswith(("indexed", "within_"))]
-    metrics += [f"identifiable_{m}" for m in metrics if m.startswith("within_")]
+    metrics = [m for m in dict.fromkeys(m for _, _, m in values) if m.startswith("within_")]
+    metrics += [f"identifiable_{m}" for m in metrics]
     regions = list(dict.fromkeys(r for _, r, m in values if m in metrics))
     lines = []
     for metric in metrics:

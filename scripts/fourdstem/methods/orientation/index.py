@@ -39,7 +39,7 @@ class Params:
     sources: tuple[str, ...] = setting(
         ("corrected", "averaged"),
         "Pattern sources to index, one map each.",
-        choices=("corrected", "denoised", "averaged"),
+        choices=("corrected", "averaged"),
     )
     sampling_deg: float = setting(1.0, "Distance between neighbouring zone axes.", minimum=0.2, maximum=10)
     thickness_angstrom: float = setting(

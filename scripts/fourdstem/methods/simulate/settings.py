@@ -30,7 +30,7 @@ class Params:
     scan_rotation_deg: float = setting(0.0, "Turns detector axes onto scan axes.", minimum=-360, maximum=360)
     detector_flip_y: bool = setting(False, "The detector image is mirrored top to bottom.")
     electrons_per_pattern: float = setting(
-        100.0, "Electrons that meet the specimen at each position.", above=0, maximum=1e9
+        120.0, "Electrons that meet the specimen at each position.", above=0, maximum=1e9
     )
     grains: int = setting(16, "Number of grains, the lamella not counted.", minimum=4, maximum=200)
     probe_sigma_px: float = setting(
