@@ -76,7 +76,9 @@ def acquisition_of(wildcards):
 
 def needed_of(wildcards):
     """Acquisition keys that the sample's stages cannot do without, separated by spaces."""
-    return " ".join(configuration.needed_acquisition(config, wildcards.sample)) or "none"
+    return (
+        " ".join(configuration.needed_acquisition(config, wildcards.sample)) or "none"
+    )
 
 
 def dataset_of(wildcards):
@@ -89,16 +91,26 @@ def truth_file(wildcards):
 
 def simulation_of(wildcards):
     """Settings of the simulation, by which noise-free patterns can be made; None for a real scan."""
-    return settings_of("simulate")(wildcards) if "simulate" in sample_of(wildcards) else None
+    return (
+        settings_of("simulate")(wildcards)
+        if "simulate" in sample_of(wildcards)
+        else None
+    )
 
 
 def averaged_if_read(wildcards):
     """The averaged patterns, where they are the source."""
-    return "results/{sample}/nonlocal_average.h5" if wildcards.source == "averaged" else []
+    return (
+        "results/{sample}/nonlocal_average.h5" if wildcards.source == "averaged" else []
+    )
 
 
 def averaged_sidecar_if_read(wildcards):
-    return "results/{sample}/provenance/nonlocal_average.json" if wildcards.source == "averaged" else []
+    return (
+        "results/{sample}/provenance/nonlocal_average.json"
+        if wildcards.source == "averaged"
+        else []
+    )
 
 
 def sources_of(sample):
@@ -108,28 +120,43 @@ def sources_of(sample):
 def job_names(sample):
     """Every job of a sample before its report, as named by its sidecar."""
     stages = stages_of(sample)
-    names = ["simulate"] if "simulate" in configuration.sample_named(config, sample) else []
-    names += ["scan", "preprocess", *(s for s in ("virtual_image", "nonlocal_average") if s in stages)]
+    names = (
+        ["simulate"] if "simulate" in configuration.sample_named(config, sample) else []
+    )
+    names += [
+        "scan",
+        "preprocess",
+        *(s for s in ("virtual_image", "nonlocal_average") if s in stages),
+    ]
     if "orientation" in stages:
         names += [f"orientation_{source}" for source in sources_of(sample)]
     return names + (["evaluation"] if "evaluation" in stages else [])
 
 
 def sidecars_of(wildcards):
-    return [f"results/{{sample}}/provenance/{name}.json" for name in job_names(wildcards.sample)]
+    return [
+        f"results/{{sample}}/provenance/{name}.json"
+        for name in job_names(wildcards.sample)
+    ]
 
 
 def results_of(wildcards):
     """Every result file of a sample that its report reads."""
     names = [name for name in job_names(wildcards.sample) if name != "simulate"]
-    return [f"results/{{sample}}/{name.replace('orientation_', 'orientation/')}.h5" for name in names]
+    return [
+        f"results/{{sample}}/{name.replace('orientation_', 'orientation/')}.h5"
+        for name in names
+    ]
 
 
 def indexed(pattern):
     """A function of the wildcards that returns one path per pattern source that the sample indexes."""
 
     def paths(wildcards):
-        return [pattern.format(sample=wildcards.sample, source=s) for s in sources_of(wildcards.sample)]
+        return [
+            pattern.format(sample=wildcards.sample, source=s)
+            for s in sources_of(wildcards.sample)
+        ]
 
     return paths
 
@@ -139,10 +166,16 @@ def changed_of(wildcards):
     sample = wildcards.sample
     names = ["scan", "preprocess", *stages_of(sample)]
     names = ["simulate", *names] if "simulate" in sample_of(wildcards) else names
-    changed = {name: configuration.changed_settings(config, sample, name) for name in names}
+    changed = {
+        name: configuration.changed_settings(config, sample, name) for name in names
+    }
     return {name: values for name, values in changed.items() if values}
 
 
 def all_sidecars(wildcards):
-    paths = [f"results/{s}/provenance/{n}.json" for s in SAMPLES for n in (*job_names(s), "report")]
+    paths = [
+        f"results/{s}/provenance/{n}.json"
+        for s in SAMPLES
+        for n in (*job_names(s), "report")
+    ]
     return [*paths, "results/provenance/summary.json"]

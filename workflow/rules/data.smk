@@ -11,6 +11,8 @@ rule simulate:
         "results/{sample}/logs/simulate.log",
     benchmark:
         "results/{sample}/logs/simulate.benchmark.tsv"
+    conda:
+        "../../envs/simulate.yaml"
     threads: 16
     resources:
         mem_mb=2000,
@@ -18,8 +20,6 @@ rule simulate:
         code=code("simulate"),
         settings=settings_of("simulate"),
         phases=phase_names,
-    conda:
-        "../../envs/simulate.yaml"
     message:
         "{wildcards.sample}: simulate a scan with known truth"
     script:
@@ -38,6 +38,8 @@ rule scan:
         "results/{sample}/logs/scan.log",
     benchmark:
         "results/{sample}/logs/scan.benchmark.tsv"
+    conda:
+        "../../envs/scan.yaml"
     threads: 1
     resources:
         mem_mb=2000,
@@ -49,8 +51,6 @@ rule scan:
         acquisition=acquisition_of,
         dataset=dataset_of,
         phases=phase_names,
-    conda:
-        "../../envs/scan.yaml"
     message:
         "{wildcards.sample}: read {input.raw}"
     script:
@@ -69,6 +69,8 @@ rule preprocess:
         "results/{sample}/logs/preprocess.log",
     benchmark:
         "results/{sample}/logs/preprocess.benchmark.tsv"
+    conda:
+        "../../envs/preprocess.yaml"
     threads: 16
     resources:
         mem_mb=2000,
@@ -76,8 +78,6 @@ rule preprocess:
         code=code("preprocess"),
         settings=settings_of("preprocess"),
         phases=phase_names,
-    conda:
-        "../../envs/preprocess.yaml"
     message:
         "{wildcards.sample}: bad pixels, centres, ellipse"
     script:

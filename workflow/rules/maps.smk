@@ -13,14 +13,14 @@ rule virtual_image:
         "results/{sample}/logs/virtual_image.log",
     benchmark:
         "results/{sample}/logs/virtual_image.benchmark.tsv"
+    conda:
+        "../../envs/virtual_image.yaml"
     threads: 16
     resources:
         mem_mb=2000,
     params:
         code=code("virtual_image"),
         settings=settings_of("virtual_image"),
-    conda:
-        "../../envs/virtual_image.yaml"
     message:
         "{wildcards.sample}: virtual images"
     script:
@@ -39,14 +39,14 @@ rule nonlocal_average:
         "results/{sample}/logs/nonlocal_average.log",
     benchmark:
         "results/{sample}/logs/nonlocal_average.benchmark.tsv"
+    conda:
+        "../../envs/nonlocal_average.yaml"
     threads: 16
     resources:
         mem_mb=2000,
     params:
         code=code("nonlocal_average"),
         settings=settings_of("nonlocal_average"),
-    conda:
-        "../../envs/nonlocal_average.yaml"
     message:
         "{wildcards.sample}: average similar patterns"
     script:
@@ -69,6 +69,8 @@ rule orientation:
         "results/{sample}/logs/orientation_{source}.log",
     benchmark:
         "results/{sample}/logs/orientation_{source}.benchmark.tsv"
+    conda:
+        "../../envs/orientation.yaml"
     threads: 16
     resources:
         mem_mb=4000,
@@ -77,8 +79,6 @@ rule orientation:
         code=code("orientation"),
         settings=settings_of("orientation"),
         phases=phase_names,
-    conda:
-        "../../envs/orientation.yaml"
     message:
         "{wildcards.sample}: index {wildcards.source} patterns"
     script:
@@ -101,6 +101,8 @@ rule evaluation:
         "results/{sample}/logs/evaluation.log",
     benchmark:
         "results/{sample}/logs/evaluation.benchmark.tsv"
+    conda:
+        "../../envs/evaluation.yaml"
     threads: 16
     resources:
         mem_mb=4000,
@@ -111,8 +113,6 @@ rule evaluation:
         orientation=settings_of("orientation"),
         simulate=simulation_of,
         phases=phase_names,
-    conda:
-        "../../envs/evaluation.yaml"
     message:
         "{wildcards.sample}: compare with the known truth"
     script:

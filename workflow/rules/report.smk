@@ -24,6 +24,8 @@ rule report:
         notebook="results/{sample}/logs/report.ipynb",
     benchmark:
         "results/{sample}/logs/report.benchmark.tsv"
+    conda:
+        "../../envs/report.yaml"
     threads: 1
     resources:
         mem_mb=2000,
@@ -31,8 +33,6 @@ rule report:
         code=code("report", NOTEBOOK),
         changed=changed_of,
         phases=phase_names,
-    conda:
-        "../../envs/report.yaml"
     message:
         "{wildcards.sample}: figures and report"
     script:
@@ -44,20 +44,22 @@ rule summary:
         metrics=expand("results/{sample}/metrics.json", sample=SAMPLES),
         sidecars=expand("results/{sample}/provenance/report.json", sample=SAMPLES),
     output:
-        html=report("results/summary.html", caption="../report/summary.rst", category="Summary"),
+        html=report(
+            "results/summary.html", caption="../report/summary.rst", category="Summary"
+        ),
         table="results/summary.csv",
         sidecar="results/provenance/summary.json",
     log:
         "results/logs/summary.log",
     benchmark:
         "results/logs/summary.benchmark.tsv"
+    conda:
+        "../../envs/summary.yaml"
     threads: 1
     resources:
         mem_mb=500,
     params:
         code=code("summary"),
-    conda:
-        "../../envs/summary.yaml"
     message:
         "all samples side by side"
     script:
@@ -71,13 +73,13 @@ rule provenance:
         record="results/provenance.json",
     log:
         "results/logs/provenance.log",
+    conda:
+        "../../envs/provenance.yaml"
     threads: 1
     resources:
         mem_mb=500,
     params:
         code=code("provenance"),
-    conda:
-        "../../envs/provenance.yaml"
     message:
         "record every file with its hash"
     script:

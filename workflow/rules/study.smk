@@ -10,14 +10,14 @@ rule study_seeds:
         sidecar="studies/provenance/seeds.json",
     log:
         "results/logs/study_seeds.log",
+    conda:
+        "../../envs/study_seeds.yaml"
     threads: 1
     resources:
         mem_mb=500,
     params:
         code=code("study_seeds"),
         samples=SAMPLES,
-    conda:
-        "../../envs/study_seeds.yaml"
     message:
         "gather the evaluation of every sample"
     script:
