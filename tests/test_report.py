@@ -1,8 +1,10 @@
+import dataclasses
 import json
 import re
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 from fabricated import results
 
@@ -90,6 +92,15 @@ def test_a_missing_calibration_is_a_warning_that_names_the_key(tmp_path):
     sample = report.read(**results(tmp_path / "film", calibrated=False, stages=()))
     for key in ("scan_step_angstrom", "detector_pixel_inv_angstrom", "beam_energy_kev", "convergence_mrad"):
         assert key in report.warnings(sample).html
+
+
+def test_harm_done_by_averaging_is_a_warning_where_the_truth_is_known(values):
+    sample = report.read(**values)
+    found = sample.evaluation
+    worse = [0.1 if s == "averaged" and r == "boundary" else v for s, r, _, v in sample.scores]
+    harmed = dataclasses.replace(sample, evaluation=dataclasses.replace(found, row_value=np.array(worse)))
+    assert "harm in the region boundary" in report.warnings(harmed).html
+    assert "harm" not in report.warnings(sample).html
 
 
 def test_methods_cite_only_what_ran(values, tmp_path):

@@ -83,7 +83,8 @@ def _bars(ax, table: dict, counts: dict) -> None:
         height = [100 * table.get((source, region), np.nan) for region in regions]
         colour = {**greys, **COLOURS}.get(source, FAINT)
         bars = ax.bar(at, height, 0.92 * width, color=colour, label=_words(source))
-        ax.bar_label(bars, ["" if np.isnan(h) else f"{h:.0f}" for h in height], fontsize=7, color=INK, padding=1.5)
+        for bar, h in zip(bars, height, strict=True):
+            _label(ax, bar, h, "white" if source == "averaged" else INK)
     for k, region in enumerate(regions):
         if (NOISE_FREE, region) in table:
             height = 100 * table[NOISE_FREE, region]
@@ -96,6 +97,15 @@ def _bars(ax, table: dict, counts: dict) -> None:
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(axis="y", color=FAINT, alpha=0.25, lw=0.6)
     ax.set_axisbelow(True)
+
+
+def _label(ax, bar, height: float, colour: str) -> None:
+    """Write a bar's height inside it, where the dashed line does not cross it, or above if the bar is too low."""
+    if np.isfinite(height):
+        inside = height > 10
+        style = {"fontsize": 7.5, "ha": "center", "va": "top" if inside else "bottom"}
+        y = height - 1.8 if inside else height + 1.0
+        ax.text(bar.get_x() + bar.get_width() / 2, y, f"{height:.0f}", color=colour if inside else INK, **style)
 
 
 def _table(found, metric: str) -> dict:

@@ -14,6 +14,7 @@ FEW_PATTERNS = 3.0
 NEARLY_ALL = 0.8
 RELIABILITY_LIMIT = 10.0
 VALID_LIMIT = 0.75
+LOSS_LIMIT = 0.02
 WITHOUT = {
     "scan_step_angstrom": "maps are in scan pixels, and exports in steps of 1",
     "detector_pixel_inv_angstrom": "patterns are in detector pixels and cannot be indexed",
@@ -100,6 +101,7 @@ def complaints(sample: Sample) -> list[str]:
     lines += _missing_values(sample) + _averaging(sample)
     for source, result in sample.orientation.items():
         lines += _orientation(source, result)
+    lines += _lost_by_averaging(sample)
     trial = {k: v for k, v in sample.changed.get("scan", {}).items() if k in ("roi", "stride", "bin")}
     if trial:
         said = ", ".join(f"{key} {number(value)}" for key, (value, _) in trial.items())
@@ -150,6 +152,20 @@ def _orientation(source: str, result) -> list[str]:
     if median < RELIABILITY_LIMIT:
         text = f"The median reliability of {source} patterns is {median:.1f} (limit {RELIABILITY_LIMIT:g})"
         lines.append(f"<b>Weak index.</b> {text}: other orientations fit nearly as well. Do not read single pixels.")
+    return lines
+
+
+def _lost_by_averaging(sample: Sample) -> list[str]:
+    """Say where the truth shows that averaging did harm."""
+    share = {(s, region): v for s, region, metric, v in sample.scores if metric == "within_5_deg"}
+    lines = []
+    for (source, region), after in share.items():
+        before = share.get(("corrected", region))
+        if source == "averaged" and before is not None and after < before - LOSS_LIMIT:
+            text = (
+                f"Within 5° of the truth lie {percent(before)} of corrected and {percent(after)} of averaged patterns"
+            )
+            lines.append(f"<b>Averaging did harm in the region {escape(region)}.</b> {text}: lower λ.")
     return lines
 
 
