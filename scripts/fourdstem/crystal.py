@@ -16,9 +16,12 @@ from diffpy.structure.parsers.p_cif import P_cif
 from diffpy.structure.structureerrors import StructureFormatError
 from diffsims.utils.atomic_scattering_params import ATOMIC_SCATTERING_PARAMS
 from diffsims.utils.lobato_scattering_params import ATOMIC_SCATTERING_PARAMS_LOBATO
-from orix.quaternion import symmetry as orix_symmetry
 
 from fourdstem.errors import InputError
+from fourdstem.jit import alone
+
+with alone():
+    from orix.quaternion import symmetry as orix_symmetry
 
 DEFAULT_U_ISO_ANGSTROM2 = 0.005
 # Distances of atoms, Å, below which spglib calls them equivalent: coordinates rounded to three digits still count.

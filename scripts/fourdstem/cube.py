@@ -138,8 +138,7 @@ class Cube:
         matrix product inside ``work`` has one shape and one result whatever the position of the unit. Sum
         what is yielded in float64 and in the order in which it comes, and the sum is reproducible.
         """
-        for unit, result in self._ordered(lambda stored, unit: work(self._padded(stored, unit), unit)):
-            yield unit, result
+        yield from self._ordered(lambda stored, unit: work(self._padded(stored, unit), unit))
 
     def _padded(self, stored: np.ndarray, unit: Unit) -> np.ndarray:
         patterns = np.zeros((UNIT, *self.detector_shape), np.float32)

@@ -9,6 +9,8 @@ All three preserve area, so counts are preserved without a Jacobian.
 import numba
 import numpy as np
 
+from fourdstem import jit  # noqa: F401  compiled code is cached safely
+
 
 def ellipse_matrix(ratio: float, angle_deg: float) -> np.ndarray:
     """Area-preserving (y, x) matrix that stretches a circle to the ellipse a/b = ratio.

@@ -21,6 +21,7 @@ from fourdstem.cube import UNIT, Cube, Unit
 from fourdstem.errors import InputError
 from fourdstem.methods.orientation.matching import Bank, Optics, build_bank, correlate, prepare, select, turned
 from fourdstem.methods.orientation.polar import choose_rings, polar_map
+from fourdstem.methods.orientation.refinement import Spots, refine, spots
 from fourdstem.methods.orientation.rotations import from_matrix
 from fourdstem.methods.orientation.templates import scale
 from fourdstem.schema import quantity, setting
@@ -30,6 +31,8 @@ log = logging.getLogger("fourdstem")
 # Patterns matched at a time: few enough for the cache.
 _BLOCK = 8
 _VOLUME_BYTES = 2**28
+# Refined candidates may meet; this many times as many are matched, to take the places of those dropped.
+_SPARE = 3
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,9 @@ class Params:
     candidates: int = setting(5, "Distinct orientations to keep per pattern.", minimum=2, maximum=50)
     distinct_deg: float = setting(
         5.0, "Candidates are farther than this from each other, symmetry considered.", above=0, maximum=30
+    )
+    refine: bool = setting(
+        True, "Turn every candidate off the grid to where it fits best, and rank the candidates by that fit."
     )
     minimum_correlation: float = setting(
         0.2, "A pattern whose best correlation is lower is not indexed.", minimum=0, maximum=1
@@ -115,12 +121,33 @@ def compute(cube: Cube, crystals: list[Crystal], params: Params, device: str = "
     start = np.cumsum([0, *map(len, operations)])
     symmetry = (np.concatenate(operations), start, np.deg2rad(params.distinct_deg))
 
+    disks = spots(crystals, optics, rings, cube.valid, params.intensity_power) if params.refine else None
+
     def work(patterns: np.ndarray, unit: Unit):
         torch.set_num_threads(1)
         polar = (weights @ patterns.reshape(UNIT, -1).T).T.reshape(UNIT, *valid.shape)
-        return _match(polar, bank, symmetry, params.candidates)
+        if disks is None:
+            return _oriented(*_match(polar, bank, symmetry, params.candidates), bank)
+        found = _oriented(*_match(polar, bank, symmetry, _SPARE * params.candidates), bank)
+        return _refined(patterns, disks, found, symmetry, params)
 
-    return _collect(cube, work, bank, crystals, params)
+    return _collect(cube, work, crystals, params)
+
+
+def _oriented(row: np.ndarray, angle: np.ndarray, score: np.ndarray, bank: Bank) -> tuple[np.ndarray, ...]:
+    """Orientations (NaN where there is none), phases (-1) and correlations of the candidates of a unit."""
+    quaternion, phase = np.full((*row.shape, 4), np.nan), np.where(row >= 0, bank.phase[row], -1)
+    for i, c in np.argwhere(row >= 0):
+        quaternion[i, c] = turned(bank.quaternion[row[i, c]], angle[i, c])
+    return quaternion, phase, score
+
+
+def _refined(patterns: np.ndarray, disks: Spots, found: tuple, symmetry: tuple, params: Params) -> tuple:
+    step = np.deg2rad(params.sampling_deg) / 2
+    for pattern, quaternion, phase, score in zip(patterns, *found, strict=True):
+        if phase[0] >= 0:
+            refine(pattern, disks, step, symmetry, params.candidates, quaternion, phase, score)
+    return tuple(part[:, : params.candidates] for part in found)
 
 
 def _match(polar: np.ndarray, bank: Bank, symmetry: tuple, candidates: int) -> tuple[np.ndarray, ...]:
@@ -152,29 +179,26 @@ def _match(polar: np.ndarray, bank: Bank, symmetry: tuple, candidates: int) -> t
     return row, angle, score
 
 
-def _collect(cube: Cube, work, bank: Bank, crystals: list[Crystal], params: Params) -> Result:
+def _collect(cube: Cube, work, crystals: list[Crystal], params: Params) -> Result:
     shape = (*cube.scan_shape, params.candidates)
-    quaternion = np.full((*shape, 4), np.nan, np.float32)
+    orientation = np.full((*shape, 4), np.nan, np.float32)
     score, phase = np.full(shape, np.nan, np.float32), np.full(shape, -1, np.int16)
     units, started = len(cube.units()), time.perf_counter()
-    for number, (unit, (row, angle, found)) in enumerate(cube.map_units(work), 1):
-        y, xs = unit.where
-        for i, c in np.argwhere(row[: unit.count] >= 0):
-            q = turned(bank.quaternion[row[i, c]], angle[i, c])
-            quaternion[y, unit.x0 + i, c] = -q if q[0] < 0 else q
-            phase[y, unit.x0 + i, c] = bank.phase[row[i, c]]
-        score[y, xs] = np.minimum(found[: unit.count], 1)
+    for number, (unit, (quaternion, phases, found)) in enumerate(cube.map_units(work), 1):
+        orientation[unit.where] = np.where(quaternion[..., :1] < 0, -quaternion, quaternion)[: unit.count]
+        phase[unit.where] = phases[: unit.count]
+        score[unit.where] = np.minimum(found[: unit.count], 1)
         if number * 10 // units > (number - 1) * 10 // units:
             log.info("indexed %d %% in %.0f s", 100 * number // units, time.perf_counter() - started)
     indexed = score[..., 0] >= params.minimum_correlation
     second = np.where(np.isnan(score[..., 1]) & ~np.isnan(score[..., 0]), np.float32(0), score[..., 1])
     return Result(
-        orientation=np.where(indexed[..., None], quaternion[..., 0, :], np.float32(np.nan)),
+        orientation=np.where(indexed[..., None], orientation[..., 0, :], np.float32(np.nan)),
         phase=np.where(indexed, phase[..., 0], np.int16(-1)),
         correlation=score[..., 0].copy(),
         second_correlation=second,
         reliability=100 * (1 - second / score[..., 0]),
-        candidate_orientation=quaternion,
+        candidate_orientation=orientation,
         candidate_correlation=score,
         candidate_phase=phase,
         phase_name=tuple(crystal.name for crystal in crystals),

@@ -245,7 +245,7 @@ def _exclude(volume, best, quaternion, phase, own_phase, operations, q, distinct
     half_angle = np.pi * np.arange(azimuths) / azimuths
     cos, sin = np.cos(half_angle), np.sin(half_angle)
     for o in range(len(operations)):
-        w, x, y, z = _conjugate_times(operations[o], q)
+        w, x, y, z = conjugate_times(operations[o], q)
         for r in range(len(best)):
             p = quaternion[r]
             even = w * p[0] + x * p[1] + y * p[2] + z * p[3]
@@ -262,7 +262,7 @@ def _exclude(volume, best, quaternion, phase, own_phase, operations, q, distinct
 
 
 @numba.njit(nogil=True, cache=True)
-def _conjugate_times(a, b):
+def conjugate_times(a, b):
     w = a[0] * b[0] + a[1] * b[1] + a[2] * b[2] + a[3] * b[3]
     x = a[0] * b[1] - a[1] * b[0] - a[2] * b[3] + a[3] * b[2]
     y = a[0] * b[2] + a[1] * b[3] - a[2] * b[0] - a[3] * b[1]

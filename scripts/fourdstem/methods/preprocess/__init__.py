@@ -113,11 +113,14 @@ def _centred(cube: Cube, blind, floor: float, centre):
     seen = np.isfinite(centre[..., 0])
 
     def work(patterns, unit):
-        there = np.flatnonzero(seen[unit.where])
-        done = search.clean(patterns[there], blind, floor) - np.float32(floor)
-        out = np.empty_like(done)
-        resample(done, usable, np.ascontiguousarray(centre[unit.where][there]), np.eye(2), out)
-        return out.sum(axis=0, dtype=np.float64), out.max(axis=0, initial=-np.inf)
+        done, places = search.clean(patterns[: unit.count], blind, floor), centre[unit.where]
+        part, peak = np.zeros(shape), np.full(shape, -np.inf, np.float32)
+        moved = np.empty((1, *shape), np.float32)
+        for i in np.flatnonzero(seen[unit.where]):
+            resample(done[i : i + 1] - np.float32(floor), usable, places[i : i + 1], np.eye(2), moved)
+            part += moved[0]
+            np.maximum(peak, moved[0], out=peak)
+        return part, peak
 
     for _, (part, peak) in cube.map_units(work):
         total += part

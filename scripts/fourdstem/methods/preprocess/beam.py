@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 from scipy import fft
 from scipy.optimize import least_squares
@@ -50,29 +51,42 @@ def template(beam: Beam) -> np.ndarray:
     return np.stack([value, slope, np.gradient(slope, STEP_PX)])
 
 
+def fast_shape(shape) -> tuple[int, int]:
+    """Return the next larger shape whose FFT is quick; detectors of 257 or 514 px are not."""
+    return tuple(fft.next_fast_len(n, real=True) for n in shape)
+
+
 def stamp(table: np.ndarray, shape) -> np.ndarray:
-    """Conjugate half-plane spectrum of the template at pixel (0, 0), for correlation by FFT."""
-    y, x = (np.minimum(np.arange(n), n - np.arange(n)) for n in shape)
+    """Conjugate half-plane spectrum, on `fast_shape`, of the template at pixel (0, 0), for correlation by FFT."""
+    y, x = (np.minimum(np.arange(n), n - np.arange(n)) for n in fast_shape(shape))
     r = np.hypot(y[:, None], x[None, :])
     image = np.interp(r, np.arange(table.shape[1]) * STEP_PX, table[0], right=0.0)
     return np.conj(fft.rfft2(image.astype(np.float32)))
 
 
-def guess_radius(patterns: np.ndarray, noise) -> float:
+def guess_radius(patterns, shape, noise) -> float:
     """Radius of the disk from the mean autocorrelation, which does not care where the beam is.
 
     The autocorrelation of a disk falls to half at 0.808 radii. Shot noise sits at zero lag and is taken off.
+
+    Parameters
+    ----------
+    patterns : iterable of ndarray of float32, shape (detector_y, detector_x)
+    shape : tuple of int
+        Of the detector.
+    noise : moments.Noise
     """
-    images = np.maximum(patterns - noise.floor, 0)
-    padded = [n * 2 for n in images.shape[1:]]
+    reach = min(shape) // 2
+    padded = fast_shape([n + reach for n in shape])  # lags up to the reach do not wrap around
     power = np.zeros((padded[0], padded[1] // 2 + 1))
     shot = 0.0
-    for image in images:
-        power += np.abs(fft.rfft2(image, padded)) ** 2
-        shot += (noise.slope * image).sum(dtype=np.float64)
+    for pattern in patterns:
+        image = np.maximum(pattern - np.float32(noise.floor), 0)
+        spectrum = fft.rfft2(image, padded)
+        power += spectrum.real**2 + spectrum.imag**2
+        shot += noise.slope * image.sum(dtype=np.float64)
     lags = fft.irfft2(power, padded)
     lags[0, 0] -= shot
-    reach = min(images.shape[1:]) // 2
     y, x = (np.arange(n) - (n // 2) for n in padded)
     r = np.hypot(*np.meshgrid(y, x, indexing="ij"))
     profile = radial_mean(np.fft.fftshift(lags), r, reach)
@@ -93,41 +107,41 @@ def radial_mean(image: np.ndarray, r: np.ndarray, reach: int) -> np.ndarray:
     return total / np.maximum(np.bincount(bins[inside], minlength=reach + 1), 1)
 
 
-def profile_about(patterns, usable, centres, floor, reach: float, step: float):
-    """Mean counts against distance from each pattern's own centre: no interpolation, hence no blur.
+@numba.njit(nogil=True, cache=True)
+def add_profile(pattern, usable, centre, floor, step, sums):
+    """Add a pattern's counts against distance from its own centre: no interpolation, hence no blur.
 
     Parameters
     ----------
-    patterns : ndarray of shape (n, detector_y, detector_x)
+    pattern : ndarray of float32, shape (detector_y, detector_x)
     usable : ndarray of bool, shape (detector_y, detector_x)
-    centres : ndarray of shape (n, 2)
-        NaN rows are passed over.
-    floor, reach, step : float
-        Subtracted counts; how far out and in which steps, px.
-
-    Returns
-    -------
-    tuple of ndarray
-        Radii, mean counts and number of pixels of the bins that have any.
+    centre : ndarray of shape (2,)
+        Position (y, x), px.
+    floor, step : float
+        Subtracted counts; width of the bins, px.
+    sums : ndarray of float64, shape (3, bins)
+        Radii, counts and number of pixels of each bin are added.
     """
-    bins = int(np.ceil(reach / step))
-    total, number, radius = np.zeros(bins), np.zeros(bins), np.zeros(bins)
-    y, x = np.nonzero(usable)
-    for pattern, centre in zip(patterns, centres, strict=True):
-        if np.isnan(centre[0]):
-            continue
-        r = np.hypot(y - centre[0], x - centre[1])
-        index = (r / step).astype(int)
-        near = index < bins
-        total += np.bincount(index[near], pattern[y[near], x[near]] - floor, bins)
-        radius += np.bincount(index[near], r[near], bins)
-        number += np.bincount(index[near], minlength=bins)
-    some = number > 0
-    return radius[some] / number[some], total[some] / number[some], number[some]
+    ny, nx = pattern.shape
+    bins = sums.shape[1]
+    reach = int(bins * step) + 1
+    for y in range(max(int(centre[0]) - reach, 0), min(int(centre[0]) + reach + 2, ny)):
+        for x in range(max(int(centre[1]) - reach, 0), min(int(centre[1]) + reach + 2, nx)):
+            r = np.sqrt((y - centre[0]) ** 2 + (x - centre[1]) ** 2)
+            k = int(r / step)
+            if k < bins and usable[y, x]:
+                sums[0, k] += r
+                sums[1, k] += pattern[y, x] - floor
+                sums[2, k] += 1
 
 
-def fit_beam(radii, counts, number, seed_px: float) -> Beam:
-    """Fit the soft disk to a radial profile; robust, so that intensity inside the disk and rings beyond count less."""
+def fit_beam(sums, seed_px: float) -> Beam:
+    """Fit the soft disk to the sums of `add_profile`.
+
+    Robust, so that intensity inside the disk and rings beyond count less.
+    """
+    radii, counts, number = sums[:, sums[2] > 0]
+    radii, counts = radii / number, counts / number
     near = radii < 1.25 * seed_px + 3
     r, value, weight = radii[near], counts[near], np.sqrt(number[near] / number[near].max())
     inner = max(np.quantile(value[r < max(0.8 * seed_px, r[0] + 1e-9) + 1e-9], 0.5), 1e-9)

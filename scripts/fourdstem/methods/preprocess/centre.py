@@ -4,9 +4,10 @@ import numba
 import numpy as np
 from scipy import fft
 
-from fourdstem.methods.preprocess.beam import STEP_PX
+from fourdstem.methods.preprocess.beam import STEP_PX, fast_shape
 
 BEAM_SIGMA = 5.0  # a beam must stand out of the background by so many standard deviations
+SETTLED_PX = 2e-3
 
 
 def locate(patterns, finder, predicted, method: str = "disk_correlation"):
@@ -28,10 +29,9 @@ def locate(patterns, finder, predicted, method: str = "disk_correlation"):
         NaN where no beam stands out: the pattern is dark, or diffraction leaves nothing in the direct beam.
     """
     out = np.full((len(patterns), 4), np.nan)
-    seeds = _seeds(patterns, finder, predicted)
     noise = (finder.noise.floor, finder.noise.slope, finder.noise.dark)
     for i, pattern in enumerate(patterns):
-        seed = seeds[i]
+        seed = _seed(pattern, finder, predicted[i])
         if method == "centre_of_mass":
             centre_of_mass(pattern, seed, finder.beam.radius_px, finder.beam.edge_px, *noise, out[i])
         else:
@@ -44,18 +44,16 @@ def locate(patterns, finder, predicted, method: str = "disk_correlation"):
     return out
 
 
-def _seeds(patterns, finder, predicted):
-    """Integer maxima of the correlation with the template, near where the beam is expected."""
-    spectrum = fft.rfft2(patterns - np.float32(finder.noise.floor), workers=1)
-    maps = fft.irfft2(spectrum * finder.spectrum, patterns.shape[1:], workers=1)
-    limit = np.array(patterns.shape[1:]) - 1
-    low = np.clip(np.floor(predicted - finder.half_width_px), 0, limit).astype(int)
-    high = np.clip(np.ceil(predicted + finder.half_width_px), 0, limit).astype(int) + 1
-    seeds = np.empty((len(patterns), 2))
-    for i, (image, (y0, x0), (y1, x1)) in enumerate(zip(maps, low, high, strict=True)):
-        y, x = np.unravel_index(np.argmax(image[y0:y1, x0:x1]), (y1 - y0, x1 - x0))
-        seeds[i] = y0 + y, x0 + x
-    return seeds
+def _seed(pattern, finder, predicted):
+    """Integer maximum of the correlation with the template, near where the beam is expected."""
+    padded = fast_shape(pattern.shape)
+    spectrum = fft.rfft2(pattern - np.float32(finder.noise.floor), padded, workers=1)
+    image = fft.irfft2(spectrum * finder.spectrum, padded, workers=1)
+    limit = np.array(pattern.shape) - 1
+    y0, x0 = np.clip(np.floor(predicted - finder.half_width_px), 0, limit).astype(int)
+    y1, x1 = np.clip(np.ceil(predicted + finder.half_width_px), 0, limit).astype(int) + 1
+    y, x = np.unravel_index(np.argmax(image[y0:y1, x0:x1]), (y1 - y0, x1 - x0))
+    return np.array([y0 + y, x0 + x], float)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -125,6 +123,9 @@ def refine(pattern, seed, table, step, floor, slope, dark, out):
         sy = (hxx * now[1] - hyx * now[2]) / det
         sx = (hyy * now[2] - hyx * now[1]) / det
         size = np.sqrt(sy * sy + sx * sx)
+        if size < SETTLED_PX:  # the next step would be about the square of this one
+            cy, cx = cy + sy, cx + sx
+            break
         if size > 1:
             sy, sx = sy / size, sx / size
         scale, moved = 1.0, False
@@ -135,7 +136,7 @@ def refine(pattern, seed, table, step, floor, slope, dark, out):
                 now[:] = new
                 break
             scale *= 0.5
-        if not moved or scale * size < 1e-4:
+        if not moved:
             break
     out[0], out[1] = cy, cx
     out[2] = _sandwich(now)
@@ -212,7 +213,7 @@ def beam_counts(pattern, centre, radius, floor, slope, dark):
     signal, inside, ring, number = 0.0, 0, 0.0, 0
     for y in range(max(int(centre[0] - reach), 0), min(int(centre[0] + reach) + 2, ny)):
         for x in range(max(int(centre[1] - reach), 0), min(int(centre[1] + reach) + 2, nx)):
-            r = np.hypot(y - centre[0], x - centre[1])
+            r = np.sqrt((y - centre[0]) ** 2 + (x - centre[1]) ** 2)
             if r <= radius:
                 signal += pattern[y, x] - floor
                 inside += 1

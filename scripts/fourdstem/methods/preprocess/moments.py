@@ -275,7 +275,8 @@ def _offset_and_readout(moments, good, acquisition, gain, intercept, integer):
         offset, how = _level_floor(moments, good)
     if readout is None:
         square = intercept + gain * offset
-        readout = float(np.sqrt(max(square, 0))) if np.isfinite(square) else np.nan
+        # Below a millionth of an electron it is the rounding of the line's intercept.
+        readout = 0.0 if square < (1e-6 * gain) ** 2 else float(np.sqrt(square))
         return offset, readout, f"{how}; readout noise {readout:.3g} counts"
     return offset, readout, f"{how}; readout noise {readout:g} given"
 

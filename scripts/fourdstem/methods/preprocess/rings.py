@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+import numba
 import numpy as np
 from scipy.ndimage import gaussian_filter1d, map_coordinates
 from scipy.optimize import minimize
@@ -94,9 +95,28 @@ def log_stretch(azimuth, e) -> np.ndarray:
 
 def _sharpness(e, polar: Polar, rows: np.ndarray) -> float:
     """Power of the profile of the rows, aligned as if the ellipse were e; rings add up where they are circles."""
-    shift = log_stretch(polar.azimuth[rows], e)
-    profile = np.einsum("ak,ak->k", polar.spectra[rows], np.exp(1j * shift[:, None] * polar.waves[None, :]))
-    return float((profile.real**2 + profile.imag**2).sum())
+    return aligned_power(polar.spectra, rows, np.exp(1j * polar.waves[1] * log_stretch(polar.azimuth[rows], e)))
+
+
+@numba.njit(nogil=True, cache=True)
+def aligned_power(spectra, rows, turn):
+    """Power of the sum of rows, each shifted along ln r.
+
+    Parameters
+    ----------
+    spectra : ndarray of complex128, shape (azimuth, waves)
+        Waves are multiples 0, 1, 2, … of the first.
+    rows : ndarray of int64, shape (n,)
+    turn : ndarray of complex128, shape (n,)
+        By how much the shift of each row turns the first wave; wave k turns by its power k.
+    """
+    profile = np.zeros(spectra.shape[1], np.complex128)
+    for i in range(rows.size):
+        phase = 1.0 + 0.0j
+        for k in range(profile.size):
+            profile[k] += spectra[rows[i], k] * phase
+            phase *= turn[i]
+    return (profile.real**2 + profile.imag**2).sum()
 
 
 def _sharpest(polar: Polar, rows, start=None) -> np.ndarray:

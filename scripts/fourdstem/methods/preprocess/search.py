@@ -8,7 +8,7 @@ from scipy.ndimage import uniform_filter
 from fourdstem.cube import Cube
 from fourdstem.geometry import repair, repairable
 from fourdstem.methods.preprocess import descan
-from fourdstem.methods.preprocess.beam import Beam, fit_beam, guess_radius, profile_about, stamp, template
+from fourdstem.methods.preprocess.beam import Beam, add_profile, fit_beam, guess_radius, stamp, template
 from fourdstem.methods.preprocess.centre import locate
 from fourdstem.methods.preprocess.moments import Noise
 
@@ -50,10 +50,10 @@ class Finder:
 
 
 def clean(patterns: np.ndarray, bad: np.ndarray, floor: float) -> np.ndarray:
-    """Return repaired patterns; what cannot be repaired is at the floor, where it pulls at nothing."""
-    done = repair(patterns.copy(), bad)
-    done[:, bad & ~repairable(bad)] = floor
-    return done
+    """Repair patterns in place; what cannot be repaired is at the floor, where it pulls at nothing."""
+    repair(patterns, bad)
+    patterns[:, bad & ~repairable(bad)] = floor
+    return patterns
 
 
 def learn(cube: Cube, params, bad: np.ndarray, noise: Noise, mean: np.ndarray) -> tuple[Finder, str]:
@@ -73,42 +73,52 @@ def learn(cube: Cube, params, bad: np.ndarray, noise: Noise, mean: np.ndarray) -
     tuple of (Finder, str)
         The string says how the radius came about.
     """
-    units, patterns = _sample(cube, bad, noise.floor)
-    radius = guess_radius(patterns, noise)
+    units, shape = _sample(cube), cube.detector_shape
+    radius = guess_radius((p for u in units for p in _read(cube, u, bad, noise)), shape, noise)
     beam = Beam(radius, max(0.7, 0.05 * radius), 10.0)
     smooth = uniform_filter(clean(mean[None].astype(np.float32), bad, noise.floor)[0], 2 * int(radius / 2) + 1)
     start = np.array(np.unravel_index(np.argmax(smooth), smooth.shape), float)
-    wide = params.search_px or max(cube.detector_shape) / 4 + radius
-    shape = cube.detector_shape
+    wide = params.search_px or max(shape) / 4 + radius
     table = template(beam)
     everywhere = np.broadcast_to(start, (*cube.scan_shape, 2))
     finder = Finder(beam, table, stamp(table, shape), noise, everywhere, wide, shape)
     for _ in range(3):
-        found = np.concatenate([locate(p, finder, finder.predicted_px[u.where]) for u, p in _per_unit(units, patterns)])
+        found, sums = _look(cube, units, bad, finder)
         if not np.isfinite(found[:, 0]).any():
             return finder, ""
-        reach = min(2.5 * finder.beam.radius_px + 8, min(shape) / 2)
-        step = 0.25 if finder.beam.radius_px < 8 else 0.5
-        curve = profile_about(patterns, ~bad, found[:, :2], noise.floor, reach, step)
-        finder = finder.with_beam(fit_beam(*curve, finder.beam.radius_px))
+        before, finder = finder.beam, finder.with_beam(fit_beam(sums, finder.beam.radius_px))
         finder = _aim(finder, cube.scan_shape, units, found, params)
+        if abs(finder.beam.radius_px - before.radius_px) < finder.beam.radius_sigma_px:
+            break
     beam, how = _given_radius(finder.beam, cube.acquisition)
     return finder.with_beam(beam), how
 
 
-def _sample(cube, bad, floor):
+def _sample(cube):
     """Units spread over the scan by the golden ratio, so that no column or row is preferred."""
     units = cube.units()
-    picks = sorted({int((i * GOLDEN) % 1 * len(units)) for i in range(min(SAMPLE_UNITS, len(units)))})
-    chosen = [units[k] for k in picks]
-    return chosen, np.concatenate([clean(cube.read(u), bad, floor) for u in chosen])
+    return [
+        units[k] for k in sorted({int((i * GOLDEN) % 1 * len(units)) for i in range(min(SAMPLE_UNITS, len(units)))})
+    ]
 
 
-def _per_unit(units, patterns):
-    at = 0
+def _read(cube, unit, bad, noise):
+    return clean(np.array(cube.read(unit)), bad, noise.floor)  # a copy: `read` may hand out the scan itself
+
+
+def _look(cube, units, bad, finder):
+    """Find the beam in the sample, read anew one unit at a time; return what `locate` does, and radial sums."""
+    radius, floor = finder.beam.radius_px, finder.noise.floor
+    step = 0.25 if radius < 8 else 0.5
+    sums = np.zeros((3, int(np.ceil(min(2.5 * radius + 8, min(finder.shape) / 2) / step))))
+    found = []
     for unit in units:
-        yield unit, patterns[at : at + unit.count]
-        at += unit.count
+        patterns = _read(cube, unit, bad, finder.noise)
+        found.append(locate(patterns, finder, finder.predicted_px[unit.where]))
+        for pattern, centre in zip(patterns, found[-1][:, :2], strict=True):
+            if np.isfinite(centre[0]):
+                add_profile(pattern, ~bad, centre, floor, step, sums)
+    return np.concatenate(found), sums
 
 
 def _aim(finder: Finder, scan_shape, units, found, params) -> Finder:

@@ -1,0 +1,350 @@
+"""Candidates turned off the grid, and ranked anew.
+
+A template here is a list of disks: their places follow from the orientation, their amplitudes are kinematical
+intensities raised to a power. Pattern B: counts, averaged over half a disk's radius, raised to the power, freed of
+the mean of every ring of pixels; K: a disk a little larger than the beam. With D = B convolved with K::
+
+    Q = Σ a_i D(x_i) / (‖B‖ ‖T‖ c)
+
+‖B‖ runs over the whole pattern outside the direct beam, so that what no disk explains lowers Q. ‖T‖ counts what
+lies on valid pixels and takes the ring means away, the disks of one ring together. c is what B and K of one disk
+alone reach. Disks are taken not to overlap: where they do, Q is too large and is clipped to 1. The three angles
+are searched by steps along the lab axes, halved whenever none of them helps.
+"""
+
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+
+from fourdstem.crystal import Crystal
+from fourdstem.methods.orientation.matching import Optics, conjugate_times
+from fourdstem.methods.orientation.polar import Rings
+from fourdstem.methods.orientation.templates import bright_reflections, relrod
+
+# Radii in units of the disk's, and the power of templates in units of the patterns': what ranked simulated
+# many-beam patterns best. Averaging evens out strong disks less than weak ones, hence a power above the patterns'.
+_BOX, _DISK, _SHARPER = 0.5, 1.2, 1.2
+# Half-width of tilts to average over, beside the convergence. Many-beam intensities follow the excitation error
+# less sharply than relrods; without it a template hangs on disks that the crystal shows differently.
+_SOFT = np.deg2rad(0.5)
+# The search ends at this step or after so many templates, and goes no farther than so many first steps: other
+# maxima belong to other candidates.
+_FINEST = np.deg2rad(0.06)
+_EVALUATIONS = 120
+_REACH = 2.0
+# Relrods are tabulated: |g| in 1/Å, excitation errors up to where they fall to 1e-4 or to the limit in 1/Å.
+_G_STEP, _S_COUNT, _S_LIMIT, _TAIL = 0.01, 801, 0.2, 1e-4
+
+
+@dataclass(frozen=True)
+class Spots:
+    """Reflections of all phases and where a pattern may show them.
+
+    Attributes
+    ----------
+    g : ndarray of shape (n, 3)
+        In the crystal frame, 1/Å.
+    amplitude : ndarray of shape (n,)
+        (|F|² / strongest of its phase) to the power of templates.
+    start : ndarray of int, shape (phases + 1,)
+        ``g[start[p]:start[p + 1]]`` belong to phase p.
+    table : ndarray of shape (g / 0.01, 801)
+        Relrods to the power of templates, over -s_max … s_max.
+    optics : tuple of float
+        s_max, wavenumber, 1/Å per px, r_min and r_max in px.
+    seen : ndarray of float32, shape (detector_y, detector_x)
+        Squared norm, on pixels that count, of a disk there.
+    inside : ndarray of float32, shape (detector_y, detector_x)
+        1 where the pixel counts.
+    weight : ndarray of float32, shape (detector_y, detector_x)
+        Turns sums under ``box`` into means.
+    ring : ndarray of int, shape (detector_y, detector_x)
+        Whole radius, px; -1 where the pixel does not count.
+    per_ring : ndarray of shape (ring,)
+        Number of such pixels by whole radius in px, times the rings that a disk spreads over
+        (and a factor of its edge).
+    box, disk : ndarray of float32, shape (odd, odd)
+        Kernels.
+    best : float
+        c of the module docstring.
+    power : float
+        Of patterns.
+    """
+
+    g: np.ndarray
+    amplitude: np.ndarray
+    start: np.ndarray
+    table: np.ndarray
+    optics: tuple[float, ...]
+    seen: np.ndarray
+    inside: np.ndarray
+    weight: np.ndarray
+    ring: np.ndarray
+    per_ring: np.ndarray
+    box: np.ndarray
+    disk: np.ndarray
+    best: float
+    power: float
+
+
+def spots(crystals: list[Crystal], optics: Optics, rings: Rings, valid: np.ndarray, power: float) -> Spots:
+    """Prepare the refinement on patterns with these valid pixels (detector_y, detector_x)."""
+    r_min, r_max = rings.radius[0] - rings.width / 2, rings.radius[-1] + rings.width / 2
+    y, x = (np.arange(n) - (n - 1) / 2 for n in valid.shape)
+    radius = np.hypot(y[:, None], x)
+    inside = ((np.asarray(valid) != 0) & (radius >= r_min) & (radius <= r_max)).astype(np.float32)
+    radius_px = max(optics.disk_px, 1.0)
+    box, disk = _kernel(_BOX * radius_px), _kernel(_DISK * radius_px)
+    seen, share = np.empty_like(inside), np.empty_like(inside)
+    convolve(inside, disk**2, seen)
+    convolve(inside, box, share)
+    tables = [bright_reflections(crystal, (r_max + radius_px) * optics.pixel) for crystal in crystals]
+    table, s_max = _relrods(optics, (r_max + radius_px) * optics.pixel, power * _SHARPER)
+    # Σ over rings of (pixels of a disk of radius R there)² is 16 R³ / 3, that of its π R² pixels in one ring π² R⁴.
+    # ``seen`` holds squares of the soft-edged disk, the ring mean takes the disk itself.
+    spread = max(1.0, 3 * np.pi**2 * _DISK * radius_px / 16) * ((disk**2).sum() / disk.sum()) ** 2
+    return Spots(
+        g=np.concatenate([g for g, _ in tables]),
+        amplitude=np.concatenate([(f2 / f2.max(initial=1e-30)) ** (power * _SHARPER) for _, f2 in tables]),
+        start=np.cumsum([0, *(len(g) for g, _ in tables)]),
+        table=table,
+        optics=(s_max, 1 / optics.wavelength, optics.pixel, r_min, r_max),
+        seen=seen,
+        inside=inside,
+        weight=np.where(inside > 0, 1 / np.maximum(share, 1e-6), 0).astype(np.float32),
+        ring=np.where(inside > 0, radius.astype(int), -1),
+        per_ring=np.bincount(radius.astype(int).ravel(), inside.ravel()) * spread,
+        box=box,
+        disk=disk,
+        best=_attainable(radius_px, box, disk, power),
+        power=power,
+    )
+
+
+def _kernel(radius: float) -> np.ndarray:
+    reach = int(np.ceil(radius + 0.5))
+    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    return np.clip(radius + 0.5 - np.hypot(y, x), 0, 1).astype(np.float32)
+
+
+def _attainable(radius: float, box: np.ndarray, disk: np.ndarray, power: float) -> float:
+    """Correlation of a lone disk, prepared like a pattern, with the disk of a template."""
+    beam = np.pad(_kernel(radius), len(disk))
+    shown, matched = np.empty_like(beam), np.empty_like(beam)
+    convolve(beam, box / box.sum(), shown)
+    shown **= np.float32(power)
+    convolve(shown, disk, matched)
+    middle = len(beam) // 2
+    return float(matched[middle, middle] / np.sqrt((shown.astype(float) ** 2).sum() * (disk**2).sum()))
+
+
+def _relrods(optics: Optics, g_max: float, power: float) -> tuple[np.ndarray, float]:
+    half_width = np.hypot(optics.alpha, _SOFT)
+    tail = 1 / (np.sqrt(2 * _TAIL) * np.pi * optics.thickness)
+    s_max = min(_S_LIMIT, tail) + g_max * (optics.phi + half_width)
+    s = np.linspace(-s_max, s_max, _S_COUNT)
+    length = np.sqrt(s**2 + 1 / optics.wavelength**2) - s
+    table = np.empty((int(np.ceil(g_max / _G_STEP)) + 2, _S_COUNT))
+    for row, g in zip(table, _G_STEP * np.arange(len(table)), strict=True):
+        lab = np.stack([np.full(_S_COUNT, g), 0 * s, np.sqrt(length**2 - g**2) - 1 / optics.wavelength], -1)
+        row[:] = relrod(lab, optics.wavelength, optics.thickness, optics.phi, half_width) ** power
+    return table, float(s_max)
+
+
+def refine(pattern, spots: Spots, step: float, symmetry: tuple, wanted: int, quaternion, phase, score) -> None:
+    """Turn the candidates of one pattern to where they fit best; sort them, drop those that have met.
+
+    Parameters
+    ----------
+    pattern : ndarray of float32, shape (detector_y, detector_x)
+    spots : Spots
+    step : float
+        First step of the search, rad.
+    symmetry : tuple
+        operations (m, 4), start (phases + 1,) and the angle in rad by which candidates must differ.
+    wanted : int
+        Candidates beyond this number are spare: refined only to take the place of dropped ones.
+    quaternion, phase, score : ndarray of shape (candidates, 4), (candidates,), (candidates,)
+        Changed. Phase -1 = no candidate: score and quaternion become NaN.
+    """
+    explained, norm = prepare(pattern, spots)
+    done, missing = 0, wanted if norm > 0 else 0
+    while missing > 0 and done < len(phase):
+        for c in range(done, min(done + missing, len(phase))):
+            if phase[c] >= 0:
+                part = slice(spots.start[phase[c]], spots.start[phase[c] + 1])
+                near = _near(quaternion[c], spots.g[part], spots.optics)
+                reflections = spots.g[part][near], spots.amplitude[part][near], spots.table, spots.optics
+                quaternion[c], found = search(quaternion[c], step, *reflections, explained, spots.seen, spots.per_ring)
+                score[c] = min(max(found / (norm * spots.best), 0.0), 1.0)
+        done = min(done + missing, len(phase))
+        missing = wanted - _rank(quaternion[:done], phase[:done], score[:done], symmetry)
+
+
+def _rank(quaternion, phase, score, symmetry) -> int:
+    """Sort candidates, blank those that are not distinct from a better one; the number of those left."""
+    order = np.argsort(-np.where(phase >= 0, score, -1), kind="stable")
+    quaternion[:], phase[:], score[:] = quaternion[order], phase[order], score[order]
+    kept = distinct(quaternion, phase, *symmetry)
+    order = np.argsort(~kept, kind="stable")
+    quaternion[:], phase[:], score[:] = quaternion[order], phase[order], score[order]
+    count = int(kept.sum())
+    quaternion[count:], phase[count:], score[count:] = np.nan, -1, np.nan
+    return count
+
+
+def prepare(pattern: np.ndarray, spots: Spots) -> tuple[np.ndarray, float]:
+    """D of the module docstring (float32, like ``pattern``) and ‖B‖."""
+    shown, explained = np.empty_like(pattern), np.empty_like(pattern)
+    convolve(pattern * spots.inside, spots.box, shown)
+    norm = flatten(shown, spots.weight, spots.ring, spots.power)
+    convolve(shown, spots.disk, explained)
+    return explained, norm
+
+
+@numba.njit(nogil=True, cache=True)
+def convolve(image, kernel, out):
+    """Sum of a kernel (odd sides, symmetric) around every pixel; nothing lies beyond the edge."""
+    ny, nx = image.shape
+    reach = kernel.shape[0] // 2
+    out[:] = 0
+    for y in range(ny):
+        for i in range(max(0, y - reach), min(ny, y + reach + 1)):
+            for j in range(-reach, reach + 1):
+                weight = kernel[i - y + reach, j + reach]
+                if weight > 0:
+                    for x in range(max(0, -j), min(nx, nx - j)):
+                        out[y, x] += weight * image[i, x + j]
+
+
+@numba.njit(nogil=True, cache=True)
+def flatten(sums, weight, ring, power):
+    """Raise ``sums`` times ``weight`` to the power and take ring means away, in place; 0 where ring is -1. ‖B‖."""
+    total, count = np.zeros(ring.max() + 1), np.zeros(ring.max() + 1)
+    for y in range(sums.shape[0]):
+        for x in range(sums.shape[1]):
+            if ring[y, x] >= 0:
+                sums[y, x] = (max(sums[y, x], np.float32(0)) * weight[y, x]) ** np.float32(power)
+                total[ring[y, x]] += sums[y, x]
+                count[ring[y, x]] += 1
+    energy, whole = 0.0, 0.0
+    for y in range(sums.shape[0]):
+        for x in range(sums.shape[1]):
+            if ring[y, x] >= 0:
+                whole += sums[y, x] ** 2
+                sums[y, x] -= total[ring[y, x]] / count[ring[y, x]]
+                energy += sums[y, x] ** 2
+            else:
+                sums[y, x] = 0
+    return np.sqrt(energy) if energy > 1e-12 * whole else 0.0
+
+
+@numba.njit(nogil=True, cache=True)
+def _near(quaternion, g, optics):
+    """Reflections that the tabulated relrods reach, or would after a turn by the largest step of a grid (0.1 rad)."""
+    m = _matrix(quaternion)
+    keep = np.zeros(len(g), np.bool_)
+    for i in range(len(g)):
+        z = m[0, 2] * g[i, 0] + m[1, 2] * g[i, 1] + m[2, 2] * g[i, 2]
+        flat = g[i, 0] ** 2 + g[i, 1] ** 2 + g[i, 2] ** 2
+        keep[i] = abs(z + flat / (2 * optics[1])) < optics[0] + 0.1 * np.sqrt(flat)
+    return keep
+
+
+@numba.njit(nogil=True, cache=True)
+def search(quaternion, step, g, amplitude, table, optics, explained, seen, per_ring):
+    """Climb from an orientation; return the best one found and its Q ‖B‖ c."""
+    q = quaternion.astype(np.float64)
+    best = match(q, g, amplitude, table, optics, explained, seen, per_ring)
+    done, nearest = 1, np.cos(_REACH * step / 2)
+    while step >= _FINEST and done < _EVALUATIONS:
+        moved = False
+        for axis in range(3):
+            for sign in (1.0, -1.0):
+                trial = _rotated(q, axis, sign * step)
+                if abs((trial * quaternion).sum()) < nearest:
+                    continue
+                value = match(trial, g, amplitude, table, optics, explained, seen, per_ring)
+                done += 1
+                if value > best:
+                    q, best, moved = trial, value, True
+                    break
+        if not moved:
+            step /= 2
+    return q, best
+
+
+@numba.njit(nogil=True, cache=True)
+def match(quaternion, g, amplitude, table, optics, explained, seen, per_ring):
+    """Q ‖B‖ c of one orientation; 0 where the pattern would show none of its reflections."""
+    s_max, wavenumber, pixel, r_min, r_max = optics
+    m = _matrix(quaternion)
+    ny, nx = explained.shape
+    ring = np.zeros(len(per_ring))
+    product, norm2 = 0.0, 0.0
+    for i in range(len(g)):
+        gx = m[0, 0] * g[i, 0] + m[1, 0] * g[i, 1] + m[2, 0] * g[i, 2]
+        gy = m[0, 1] * g[i, 0] + m[1, 1] * g[i, 1] + m[2, 1] * g[i, 2]
+        gz = m[0, 2] * g[i, 0] + m[1, 2] * g[i, 1] + m[2, 2] * g[i, 2]
+        flat2 = gx * gx + gy * gy
+        radius = np.sqrt(flat2) / pixel
+        after = np.sqrt(flat2 + (wavenumber + gz) ** 2)
+        place = ((wavenumber * wavenumber - after * after) / (2 * after) / s_max + 1) * (table.shape[1] - 1) / 2
+        y, x = (ny - 1) / 2 + gy / pixel, (nx - 1) / 2 + gx / pixel
+        if radius < r_min or radius > r_max or not 0 <= place < table.shape[1] - 1:
+            continue
+        if not (0 <= y < ny - 1 and 0 <= x < nx - 1):
+            continue
+        row, s, part = int(np.sqrt(flat2) / _G_STEP + 0.5), int(place), place - int(place)
+        a = amplitude[i] * (table[row, s] * (1 - part) + table[row, s + 1] * part)
+        y0, x0, v, u = int(y), int(x), y - int(y), x - int(x)
+        above = explained[y0, x0] * (1 - u) + explained[y0, x0 + 1] * u
+        below = explained[y0 + 1, x0] * (1 - u) + explained[y0 + 1, x0 + 1] * u
+        pixels = seen[int(y + 0.5), int(x + 0.5)]
+        product += a * (above * (1 - v) + below * v)
+        norm2 += a * a * pixels
+        ring[int(radius)] += a * pixels
+    for r in range(len(ring)):
+        if ring[r] > 0 and per_ring[r] > 0:
+            norm2 -= ring[r] ** 2 / per_ring[r]
+    return product / np.sqrt(norm2) if norm2 > 1e-12 else 0.0
+
+
+@numba.njit(nogil=True, cache=True)
+def distinct(quaternion, phase, operations, start, angle):
+    """Which candidates, best first, are farther than ``angle`` from every better one of their phase."""
+    kept = phase >= 0
+    for c in range(len(phase)):
+        for b in range(c):
+            if kept[c] and kept[b] and phase[b] == phase[c]:
+                for o in range(start[phase[c]], start[phase[c] + 1]):
+                    w, x, y, z = conjugate_times(operations[o], quaternion[b])
+                    p = quaternion[c]
+                    if abs(w * p[0] + x * p[1] + y * p[2] + z * p[3]) > np.cos(angle / 2):
+                        kept[c] = False
+    return kept
+
+
+@numba.njit(nogil=True, cache=True)
+def _matrix(q):
+    w, x, y, z = q
+    m = np.empty((3, 3))
+    m[0, 0], m[0, 1], m[0, 2] = 1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)
+    m[1, 0], m[1, 1], m[1, 2] = 2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)
+    m[2, 0], m[2, 1], m[2, 2] = 2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)
+    return m
+
+
+@numba.njit(nogil=True, cache=True)
+def _rotated(q, axis, angle):
+    """q times a rotation by an angle about a lab axis."""
+    c, s = np.cos(angle / 2), np.sin(angle / 2)
+    out = c * q
+    if axis == 0:
+        out += s * np.array([-q[1], q[0], q[3], -q[2]])
+    elif axis == 1:
+        out += s * np.array([-q[2], -q[3], q[0], q[1]])
+    else:
+        out += s * np.array([-q[3], q[2], -q[1], q[0]])
+    return out

@@ -1,0 +1,173 @@
+"""Refinement of orientations off the grid: against drawn patterns, scipy and the definition of the score."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from scipy.ndimage import correlate
+from test_crystal import build
+from test_orientation import COARSE, DISK, OPTICS, PIXEL, SIZE, cube_of, random_orientations
+
+from fourdstem.methods import orientation as method
+from fourdstem.methods.orientation import matching, polar, refinement, rotations, templates
+
+LENS = matching.Optics(OPTICS.wavelength_angstrom, PIXEL, DISK, 1e-3, 0.0, 100.0)
+STEP = np.deg2rad(1.0)
+
+
+def drawn(crystal, quaternions):
+    """Kinematical patterns of known orientations."""
+    g, f2 = templates.bright_reflections(crystal, SIZE * PIXEL)
+    patterns = np.zeros((len(quaternions), SIZE, SIZE))
+    for pattern, matrix in zip(patterns, rotations.to_matrix(quaternions), strict=True):
+        lab = g @ matrix
+        templates.render(lab, f2 * templates.relrod(lab, LENS.wavelength, 100.0, 0.0, 1e-3), PIXEL, DISK, pattern)
+    return (patterns / patterns.max() * 1000).astype(np.float32)
+
+
+def turned(quaternions, degrees, seed=5):
+    axis = np.random.default_rng(seed).normal(size=(len(quaternions), 3))
+    axis *= np.sin(np.deg2rad(degrees) / 2) / np.linalg.norm(axis, axis=1, keepdims=True)
+    return rotations.multiply(quaternions, np.column_stack([np.full(len(axis), np.cos(np.deg2rad(degrees) / 2)), axis]))
+
+
+@pytest.fixture(scope="module")
+def gold():
+    return build("m-3m")
+
+
+@pytest.fixture(scope="module")
+def truth():
+    return random_orientations(16, 8)
+
+
+@pytest.fixture(scope="module")
+def patterns(gold, truth):
+    return drawn(gold, truth)
+
+
+@pytest.fixture(scope="module")
+def symmetry(gold):
+    return rotations.from_matrix(gold.operations), np.array([0, len(gold.operations)]), np.deg2rad(5)
+
+
+def disks(gold, valid=None):
+    valid = np.ones((SIZE, SIZE)) if valid is None else valid
+    return refinement.spots([gold], LENS, polar.choose_rings(4, (SIZE - 1) / 2, DISK), valid, 0.25)
+
+
+def refined(pattern, spots, symmetry, starts):
+    quaternion, phase = np.array(starts, float), np.zeros(len(starts), int)
+    score = np.full(len(starts), 0.5)
+    refinement.refine(pattern, spots, STEP, symmetry, len(starts), quaternion, phase, score)
+    return quaternion, phase, score
+
+
+def test_an_orientation_off_by_a_degree_finds_the_truth(gold, truth, patterns, symmetry):
+    spots = disks(gold)
+    starts = turned(truth, 1.0)
+    found = [refined(p, spots, symmetry, [q]) for p, q in zip(patterns, starts, strict=True)]
+    error = method.misorientation_deg(np.array([f[0][0] for f in found]), truth, gold)
+    assert np.median(error) < 0.35
+    assert np.all(np.array([f[2][0] for f in found]) <= 1)
+
+
+def test_maps_are_more_accurate_and_ranked_better_with_refinement(gold, truth, patterns):
+    params = dataclasses.replace(COARSE, candidates=4)
+    with_it, without = (
+        method.compute(cube_of(patterns), [gold], dataclasses.replace(params, refine=refine))
+        for refine in (True, False)
+    )
+    sharp, blunt = (method.misorientation_deg(r.orientation[0], truth, gold) for r in (with_it, without))
+    assert np.median(sharp) < 0.6 * np.median(blunt)
+    assert np.sum(sharp > 3) <= np.sum(blunt > 3)
+    assert not np.any(np.diff(with_it.candidate_correlation, axis=-1) > 0)  # NaN where a candidate is missing
+    assert np.all((with_it.correlation > 0) & (with_it.correlation <= 1))
+
+
+def test_candidates_that_meet_become_one_and_a_spare_takes_the_place(gold, truth, patterns, symmetry):
+    near = turned(truth[:1], 1.0)
+    starts = np.concatenate([near, truth[:1], turned(truth[:1], 20.0), turned(truth[:1], 40.0)])
+    quaternion, phase, score = np.array(starts), np.zeros(4, int), np.full(4, 0.5)
+    refinement.refine(patterns[0], disks(gold), STEP, symmetry, 3, quaternion, phase, score)
+    assert phase.tolist() == [0, 0, 0, -1]
+    assert np.isnan(quaternion[3]).all()
+    assert np.isnan(score[3])
+    assert method.misorientation_deg(quaternion[0], truth[0], gold) < 1
+    assert score[0] > score[1] >= score[2]
+
+
+def test_what_a_mask_hides_does_not_matter(gold, truth, patterns, symmetry):
+    valid = np.ones((SIZE, SIZE), np.uint8)
+    valid[:, : SIZE // 3] = 0
+    spots = disks(gold, valid)
+    clean = refined(patterns[0], spots, symmetry, truth[:1])
+    dirty = refined(np.where(valid, patterns[0], 1e4).astype(np.float32), spots, symmetry, truth[:1])
+    assert np.array_equal(clean[0], dirty[0])
+    assert clean[2] == dirty[2]
+
+
+def test_a_dark_or_constant_pattern_leaves_candidates_as_they_are(gold, truth, symmetry):
+    for level in (0, 7):
+        quaternion, _, score = refined(np.full((SIZE, SIZE), level, np.float32), disks(gold), symmetry, truth[:1])
+        assert np.array_equal(quaternion, truth[:1])
+        assert score[0] == 0.5
+
+
+def test_the_score_of_drawn_disks_equals_their_correlation_with_the_pattern(gold, truth, patterns):
+    spots = disks(gold)
+    explained, norm = refinement.prepare(patterns[0], spots)
+    lab = spots.g @ rotations.to_matrix(truth[0])
+    amplitude = spots.amplitude * templates.relrod(
+        lab, LENS.wavelength, 100.0, 0.0, np.hypot(1e-3, np.deg2rad(0.5))
+    ) ** (0.25 * 1.2)
+    template, rows = np.zeros((SIZE, SIZE)), np.mgrid[:SIZE, :SIZE]
+    for (x, y, _), a in zip(lab / PIXEL + (SIZE - 1) / 2, amplitude, strict=True):
+        template += a * np.clip(1.2 * DISK + 0.5 - np.hypot(rows[0] - y, rows[1] - x), 0, 1)
+    pattern = np.zeros((SIZE, SIZE), np.float32)
+    refinement.convolve(patterns[0] * spots.inside, spots.box, pattern)
+    norm_again = refinement.flatten(pattern, spots.weight, spots.ring, 0.25)
+    for ring in range(spots.ring.max() + 1):
+        chosen = spots.ring == ring
+        template[chosen] -= template[chosen].mean() if chosen.any() else 0
+    template[spots.ring < 0] = 0
+    expected = (template * pattern).sum() / np.linalg.norm(template)
+    rest = spots.g, spots.amplitude, spots.table, spots.optics, explained, spots.seen, spots.per_ring
+    assert norm_again == norm
+    assert refinement.match(truth[0], *rest) == pytest.approx(
+        expected, rel=0.12
+    )  # disks of neighbouring rings share a mean
+    assert refinement.match.py_func(truth[0], *rest) == pytest.approx(refinement.match(truth[0], *rest))
+
+
+def test_convolution_equals_that_of_scipy():
+    rng = np.random.default_rng(0)
+    image, kernel = rng.random((13, 9)).astype(np.float32), refinement._kernel(2.3)
+    for convolve in (refinement.convolve, refinement.convolve.py_func):
+        out = np.empty_like(image)
+        convolve(image, kernel, out)
+        assert np.allclose(out, correlate(image, kernel, mode="constant"), atol=1e-4)
+
+
+def test_a_step_of_the_search_is_a_rotation_about_a_lab_axis(truth):
+    for axis in range(3):
+        by = np.array([np.cos(0.1), 0, 0, 0])
+        by[axis + 1] = np.sin(0.1)
+        for rotated in (refinement._rotated, refinement._rotated.py_func):
+            assert np.allclose(rotated(truth[0], axis, 0.2), rotations.multiply(truth[0], by))
+    assert np.allclose(refinement._matrix.py_func(truth[0]), rotations.to_matrix(truth[0]))
+
+
+def test_the_compiled_search_equals_the_interpreted_one(gold, truth, patterns):
+    spots = disks(gold)
+    explained, _ = refinement.prepare(patterns[1], spots)
+    rest = STEP, spots.g, spots.amplitude, spots.table, spots.optics, explained, spots.seen, spots.per_ring
+    start = turned(truth[1:2], 0.8)[0]
+    compiled, interpreted = refinement.search(start, *rest), refinement.search.py_func(start, *rest)
+    assert np.allclose(compiled[0], interpreted[0])
+    assert compiled[1] == pytest.approx(interpreted[1])
+    sums = patterns[1] * spots.inside
+    again = sums.copy()
+    norm = refinement.flatten(sums, spots.weight, spots.ring, 0.25)
+    assert refinement.flatten.py_func(again, spots.weight, spots.ring, 0.25) == pytest.approx(norm, rel=1e-4)
+    assert np.allclose(sums, again, atol=1e-4)
