@@ -14,7 +14,8 @@ with stage(snakemake) as job:
     folder = str(Path(job.output.html).parent)
     values = {"results": folder, "figures": str(job.output.figures), "phases": phases, "changed": changed}
     sample = report.read(**values)
-    notebook.execute(job.input.notebook, job.log["notebook"], values, report.sections(sample))
-    notebook.store(job.log["notebook"], job.output.notebook)
+    executed = Path(job.log[0]).with_suffix(".ipynb")  # a failed notebook stays there with its traceback
+    notebook.execute(job.input.notebook, executed, values, report.sections(sample))
+    notebook.store(executed, job.output.notebook)
     notebook.to_html(job.output.notebook, job.output.html, f"{job.sample}: 4D-STEM report")
     write_text(job.output.metrics, provenance.canonical(report.metrics(sample)))

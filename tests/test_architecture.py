@@ -15,16 +15,17 @@ FILES = sorted(LIBRARY.rglob("*.py"))
 METHODS = sorted({p.stem for p in (LIBRARY / "methods").iterdir() if not p.name.startswith("_")})
 
 # Unit of the library -> units that it may import; a unit is a module or package right under fourdstem.
-BASE = {"errors", "schema", "device", "calibration", "geometry", "cube", "crystal"}
+BASE = {"errors", "schema", "device", "calibration", "geometry", "cube", "crystal", "jit"}
 ALLOWED = {
     "__init__": set(),
     "errors": set(),
     "device": set(),
     "schema": {"errors"},
     "calibration": {"schema"},
-    "geometry": set(),
+    "jit": set(),
+    "geometry": {"jit"},
     "cube": {"calibration", "geometry"},
-    "crystal": {"errors", "calibration"},
+    "crystal": {"errors", "calibration", "jit"},
     "methods": BASE,
     "formats": {"calibration", "errors", "schema"},
     "io": {"cube", "calibration", "geometry", "formats", "schema", "errors"},
@@ -35,7 +36,7 @@ ALLOWED = {
     "stage": {"device", "provenance", "errors", "schema"},
     "estimate": {"calibration", "errors"},
     # What people read: results in, pictures and words out.
-    "figures": {"schema", "methods", "crystal", "geometry", "calibration", "io"},
+    "figures": {"schema", "methods", "crystal", "geometry", "calibration", "io", "jit"},
     "page": set(),
     "notebook": {"io", "page"},
     "report": {"io", "crystal", "calibration", "figures", "methods", "schema", "provenance"},

@@ -146,8 +146,8 @@ def test_sample_names_hold_only_what_the_contract_allows(path, name):
 def test_pictures_are_written(stack, tmp_path):
     from fourdstem.figures.inspection import save_inspection
 
-    paths = save_inspection(inspect(stack), tmp_path / "new")
-    assert [p.name for p in paths] == ["inspect_patterns.png", "inspect_virtual_images.png"]
+    paths = save_inspection(inspect(stack), tmp_path / "new", "film")
+    assert [p.name for p in paths] == ["film_patterns.png", "film_virtual_images.png"]
     assert all(p.read_bytes().startswith(b"\x89PNG") for p in paths)
 
 

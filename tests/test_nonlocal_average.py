@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from peak_memory import peak_growth_mb
 
 from fourdstem.calibration import Acquisition
 from fourdstem.cube import Correction, Cube
@@ -243,7 +244,9 @@ def test_threads_and_memory_change_no_bit():
     counts, _ = two_grains(13, 45, n=12)
     correction = Correction(np.random.default_rng(0).normal(5.5, 0.8, (13, 45, 2)), np.eye(2), np.zeros((12, 12), bool))
     first, maps = average(Cube(counts, correction=correction))
-    for threads, memory_mb in [(2, 2000.0), (3, 0.01), (1, 0.01)]:
+    # 4, 2 and 1 rows at a time; the last with as little as it accepts
+    needs = [window.needed_mb(Cube(counts), method.Params(), 108, rows) + 0.01 for rows in (4, 2, 1)]
+    for threads, memory_mb in [(2, 2000.0), (3, needs[0]), (1, needs[1]), (2, needs[2]), (1, needs[2])]:
         again, other = average(Cube(counts, correction=correction, threads=threads, memory_mb=memory_mb))
         assert first.tobytes() == again.tobytes()
         assert maps.effective_number.tobytes() == other.effective_number.tobytes()
@@ -273,7 +276,66 @@ def test_memory_does_not_grow_with_the_height_of_the_scan():
     peak(20)  # compiles
     low, high = peak(24), peak(160)
     assert high < 1.1 * low
-    assert high < 1.6 * window.rows_held(4) * 20 * (2 * 24 * 24 * 4 + 81 * 8)
+    assert high < 1.6 * window.rows_held(4, 4) * 20 * (2 * 24 * 24 * 4 + 81 * 8)
+
+
+PREPARE = """
+import numpy as np
+from fourdstem.cube import Cube
+from fourdstem.methods import nonlocal_average as method
+
+class Endless:
+    dtype = np.dtype(np.uint16)
+    stored = np.random.default_rng(0).poisson(1.0, (64, 128, 128)).astype(np.uint16)
+
+    def __init__(self, ny):
+        self.shape = (ny, 8, 128, 128)
+
+    def __getitem__(self, where):
+        return self.stored[where[0] % 8 * 8 :][where[1]].copy()
+
+    def __setitem__(self, where, patterns):
+        assert np.isfinite(patterns).all()
+
+def average(ny):
+    settings = method.Params(window_half_width_px=2)
+    method.compute(Cube(Endless(ny), memory_mb=40, threads=2), settings, Endless(ny))
+average(12)
+"""
+
+
+def test_a_tall_scan_larger_than_memory_mb_is_averaged_within_it():
+    assert 320 * 8 * 128**2 * 2 / 2**20 == 80
+    assert peak_growth_mb(PREPARE, "average(320)") < 40
+
+
+@pytest.mark.parametrize("rows", [4, 2, 1])
+@pytest.mark.parametrize("shape", [(19, 5), (10, 12), (9, 3), (30, 2)])
+@pytest.mark.parametrize("half", [1, 4])
+def test_fewer_rows_at_a_time_give_the_same_bits(rows, shape, half):
+    cube = Cube(two_grains(*shape, n=11, dose=80)[0])
+    settings = method.Params(window_half_width_px=half)
+    opened, outs = source.open_source(cube, settings, None), np.zeros((2, *cube.shape), np.float32)
+    maps = [window.average_window(opened, settings, out, r) for out, r in zip(outs, (8, rows), strict=True)]
+    assert outs[0].tobytes() == outs[1].tobytes()
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(*maps, strict=True))
+
+
+def test_rows_that_do_not_fit_into_memory_are_refused_with_what_they_need():
+    class Wide:
+        shape, dtype = (512, 512, 256, 256), np.dtype(np.uint16)
+
+        def __getitem__(self, where):
+            raise AssertionError("the scan was read before its need was known")
+
+    with pytest.raises(InputError, match="512 patterns of 256x256") as error:
+        method.compute(Cube(Wide(), memory_mb=2000), method.Params(), Wide())
+    need = int(error.value.found.split()[1])
+    held = 10 * 512 * (256**2 + np.pi / 4 * (0.98 * 256) ** 2) * 4 / 2**20  # s = 4: a window and a row
+    assert held < need < 1.25 * held
+    assert f"nonlocal_average:mem_mb={need}" in error.value.do
+    assert window.rows_together(Cube(Wide(), memory_mb=need), method.Params(), 49000) == 1
+    assert window.rows_together(Cube(Wide(), memory_mb=2 * need), method.Params(), 49000) == 4
 
 
 def test_duplicated_frames_do_not_make_the_noise_vanish():

@@ -8,12 +8,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from peak_memory import peak_growth_mb
 from scipy.special import erfc
 
 from fourdstem.calibration import Acquisition
 from fourdstem.cube import Cube
 from fourdstem.errors import InputError
-from fourdstem.geometry import ellipse_matrix
+from fourdstem.geometry import ellipse_matrix, resample
 from fourdstem.methods import preprocess
 from fourdstem.methods.preprocess import Params, bad_pixels, beam, centre, descan, moments, rings
 
@@ -69,19 +70,22 @@ def plain():
     return data, centres, preprocess.compute(Cube(data), Params())
 
 
-def test_correlation_comes_near_the_precision_bound_and_beats_the_centre_of_mass(plain):
-    data, truth, result = plain
+@pytest.fixture(scope="module")
+def mass(plain):
+    return preprocess.compute(Cube(plain[0]), Params(centre_method="centre_of_mass"))
+
+
+def test_correlation_comes_near_the_precision_bound_and_beats_the_centre_of_mass(plain, mass):
+    _, truth, result = plain
     error = rms(result.centre_measured_px - truth)
-    mass = preprocess.compute(Cube(data), Params(centre_method="centre_of_mass"))
     bound = precision_bound(4, 1000, 0.2)
     assert 0.9 * bound < error < 1.3 * bound
     assert error < 0.85 * rms(mass.centre_measured_px - truth)
 
 
-def test_the_uncertainty_is_the_scatter(plain):
-    data, truth, result = plain
-    for options in ({}, {"centre_method": "centre_of_mass"}):
-        one = preprocess.compute(Cube(data), Params(**options)) if options else result
+def test_the_uncertainty_is_the_scatter(plain, mass):
+    _, truth, result = plain
+    for one in (result, mass):
         assert 0.7 < ((one.centre_measured_px - truth) / one.centre_sigma_px[..., None]).std() < 1.4
 
 
@@ -210,6 +214,7 @@ def test_the_gain_line_is_recovered():
     counted = preprocess.compute(Cube(data), Params())
     assert counted.counts_per_electron == pytest.approx(1, rel=0.05)
     assert counted.offset_counts == 0
+    assert "readout noise 0 counts" in json.loads(counted.verdict)["gain"]["reason"]
 
 
 def test_the_gain_is_declined_with_a_reason_where_it_cannot_be_known():
@@ -278,6 +283,13 @@ def test_noise_without_rings_is_declined():
         assert "no ring" in ellipse.reason
 
 
+def test_a_beam_alone_without_any_other_count_is_declined():
+    y, x = np.indices((128, 128)) - 63.5
+    ellipse, _ = rings.fit_ellipse([1.0 * (np.hypot(y, x) < 3)], np.ones((128, 128), bool), BEAM, Params())
+    assert not ellipse.passed
+    assert "no ring" in ellipse.reason
+
+
 def test_the_camera_length_is_proposed_from_rings_and_phases(monkeypatch):
     pixel = 0.0203
     length = CUBIC * pixel
@@ -312,6 +324,31 @@ def test_the_answer_does_not_depend_on_threads_or_memory(plain):
         assert np.array_equal(first, second, equal_nan=not isinstance(first, str)), field.name
 
 
+PREPARE = """
+import h5py
+import numpy as np
+from fourdstem.cube import Cube
+from fourdstem.methods import preprocess
+file = h5py.File(sys.argv[1])
+preprocess.compute(Cube(file["data"][:1, :4, :128, :128]), preprocess.Params())
+"""
+WORK = """
+result = preprocess.compute(Cube(file["data"], memory_mb=150, threads=2), preprocess.Params())
+assert np.isfinite(result.centre_px[11, 63]).all() and np.isnan(result.centre_px[12]).all()
+"""
+
+
+def test_a_scan_larger_than_memory_mb_is_preprocessed_within_it(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    some = np.random.default_rng(13).poisson(3000 * disk((256, 256), (60, 70), 6.0), (64, 256, 256))
+    with h5py.File(tmp_path / "scan.h5", "w") as file:  # chunks that are never written are zero and take no space
+        data = file.create_dataset("data", (24, 64, 256, 256), np.uint16, chunks=(1, 16, 256, 256))
+        for row in (0, 11, 20):  # of the sample
+            data[row] = some
+        assert data.size * 2 / 2**20 > 190
+    assert peak_growth_mb(PREPARE, WORK, tmp_path / "scan.h5") < 150
+
+
 def test_useless_scans_are_errors_that_say_so():
     with pytest.raises(InputError, match="every count of the scan is 0"):
         preprocess.compute(Cube(np.zeros((2, 3, 16, 16), np.uint8)), Params())
@@ -332,6 +369,49 @@ def test_nan_pixels_are_dead_and_stray_nan_is_an_error_with_its_position():
         broken[(*place, 3, 3)] = np.nan
         with pytest.raises(InputError, match=f"\\({place[0]}, {place[1]}\\)"):
             preprocess.compute(Cube(broken), Params())
+
+
+@pytest.mark.parametrize("position", [(11.5, 11.5), (9.2, 14.9), (-3.4, 30.0)])
+def test_centring_is_resampling_without_ellipse_and_rotation(position):
+    rng = np.random.default_rng(14)
+    pattern, usable = rng.poisson(5, (24, 25)).astype(np.float32), (rng.random((24, 25)) > 0.1).astype(np.uint8)
+    expected = np.empty((1, 24, 25), np.float32)
+    resample(pattern[None] - np.float32(0.5), usable, np.array([position]), np.eye(2), expected)
+    for kernel in (centre.add_centred, centre.add_centred.py_func):
+        total, peak = np.ones((24, 25)), np.full((24, 25), 2, np.float32)
+        kernel(pattern, usable, 0.5, np.array(position), total, peak)
+        np.testing.assert_allclose(total, 1 + expected[0], atol=1e-5)
+        np.testing.assert_allclose(peak, np.maximum(2, expected[0]), atol=1e-5)
+
+
+def test_rows_are_aligned_as_by_the_plain_formula():
+    rng = np.random.default_rng(15)
+    spectra = rng.normal(size=(6, 40)) + 1j * rng.normal(size=(6, 40))
+    rows, shift = np.array([0, 2, 3, 5]), rng.normal(size=4)
+    profile = (spectra[rows] * np.exp(1j * shift[:, None] * 0.7 * np.arange(40))).sum(axis=0)
+    for kernel in (rings.aligned_power, rings.aligned_power.py_func):
+        assert kernel(spectra, rows, np.exp(0.7j * shift)) == pytest.approx((np.abs(profile) ** 2).sum())
+
+
+def test_a_radial_profile_is_the_mean_over_rings_about_the_centre():
+    rng = np.random.default_rng(16)
+    pattern, usable = rng.poisson(5, (20, 22)).astype(np.float32), rng.random((20, 22)) > 0.1
+    y, x = np.indices((20, 22))
+    r = np.hypot(y - 8.3, x - 12.1)
+    for kernel in (beam.add_profile, beam.add_profile.py_func):
+        sums = np.zeros((3, 30))
+        kernel(pattern, usable, np.array([8.3, 12.1]), 1.0, 0.5, sums)
+        for values, total in zip((r, pattern - 1, np.ones_like(r)), sums, strict=True):
+            near = usable & (r < 15)
+            expected = np.bincount((r[near] / 0.5).astype(int), values[near], 30)
+            np.testing.assert_allclose(total, expected, rtol=1e-6)
+
+
+def test_a_detector_of_awkward_size_is_searched_as_well():
+    data, truth = scan_of_disks(scan=(2, 33), size=47, seed=17)
+    result = preprocess.compute(Cube(data), Params())
+    assert beam.fast_shape((47, 257)) == (48, 270)
+    assert rms(result.centre_measured_px - truth) < 0.15
 
 
 def test_the_compiled_kernels_do_what_their_python_does():

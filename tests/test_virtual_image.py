@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from peak_memory import peak_growth_mb
 
 from fourdstem.calibration import Acquisition
 from fourdstem.cube import Cube
@@ -70,3 +71,27 @@ def test_the_compiled_kernel_does_what_its_python_does(counts):
     inside = (np.random.default_rng(1).random((3, 21, 24)) > 0.5).astype(np.uint8)
     compiled = virtual_image.integrate(patterns, inside, np.empty((5, 3)))
     np.testing.assert_allclose(compiled, virtual_image.integrate.py_func(patterns, inside, np.empty((5, 3))))
+
+
+PREPARE = """
+import h5py
+import numpy as np
+from fourdstem.cube import Correction, Cube
+from fourdstem.methods import virtual_image
+file = h5py.File(sys.argv[1])
+correction = Correction(np.full((*file["data"].shape[:2], 2), 127.0), np.eye(2), np.zeros((256, 256), bool))
+options = {"correction": correction, "memory_mb": 100}
+virtual_image.compute(Cube(file["data"][:1, :2], **options), virtual_image.Params(), 2.5)
+"""
+WORK = """
+result = virtual_image.compute(Cube(file["data"], **options), virtual_image.Params(), 2.5)
+assert result.sum[7, 3] > 0 and result.sum[6, 3] == 0
+"""
+
+
+def test_a_scan_larger_than_memory_mb_is_summed_within_it(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "scan.h5", "w") as file:  # chunks that are never written are zero and take no space
+        data = file.create_dataset("data", (18, 64, 256, 256), np.uint16, chunks=(1, 16, 256, 256))
+        data[7] = 1
+    assert peak_growth_mb(PREPARE, WORK, tmp_path / "scan.h5") < 100

@@ -59,7 +59,7 @@ def _inspect(options) -> int:
 
     found = inspect(options.file, options.dataset)
     print(found.text)
-    for path in save_inspection(found, options.out):
+    for path in save_inspection(found, options.out, Path(options.file).stem):
         print(f"wrote {path}")
     return 0
 

@@ -294,7 +294,8 @@ def _counts(file, scan):
 def open_corrected(scan, preprocess, *, memory_mb: float = 2000, threads: int = 1):
     """Yield corrected patterns: counts of ``scan.h5`` interpolated once while they are read."""
     with open_scan(scan, memory_mb=memory_mb, threads=threads) as cube:
-        bad = (read(preprocess, "bad_pixel") > 0) | (cube.valid == 0)
+        # Saturated pixels (3) are used: a clipped count is a lower bound, a hole in the beam would be worse.
+        bad = np.isin(read(preprocess, "bad_pixel"), (1, 2)) | (cube.valid == 0)
         matrix = corrected_to_recorded(
             read(preprocess, "ellipse_ratio"),
             read(preprocess, "ellipse_angle_deg"),

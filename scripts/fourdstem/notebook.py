@@ -56,9 +56,13 @@ def _prepare_kernel(home: str) -> None:
 
 
 def _transport(home: str) -> Config:
-    """Talk to the kernel through a socket file, not an open port; a path too long for one leaves only the port."""
-    short = len(home) < 40  # of about 107 bytes, the kernel's own name takes some 60
-    return Config({"KernelManager": {"transport": "ipc" if short else "tcp"}})
+    """Talk to the kernel through socket files of its own, not open ports, which two reports at once can both take.
+
+    Without a name of its own the socket would lie in the working folder, the same for every report.
+    """
+    sockets = os.path.join(home, "kernel")
+    short = len(sockets) < 100  # the system allows about 107 bytes; a longer path leaves only the ports
+    return Config({"KernelManager": {"transport": "ipc", "ip": sockets} if short else {"transport": "tcp"}})
 
 
 def store(executed, path) -> None:

@@ -21,7 +21,6 @@ rule report:
         sidecar="results/{sample}/provenance/report.json",
     log:
         "results/{sample}/logs/report.log",
-        notebook="results/{sample}/logs/report.ipynb",
     benchmark:
         "results/{sample}/logs/report.benchmark.tsv"
     conda:

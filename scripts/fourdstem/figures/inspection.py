@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 
-def save_inspection(inspection, folder) -> list[Path]:
+def save_inspection(inspection, folder, name: str) -> list[Path]:
     """Write what `inspection.inspect` saw as PNG.
 
     Parameters
@@ -14,16 +14,19 @@ def save_inspection(inspection, folder) -> list[Path]:
     inspection : inspection.Inspection
     folder : path
         Made if missing.
+    name : str
+        Begins the files' names; the raw file's own name tells several inspections apart.
 
     Returns
     -------
     list of Path
-        ``inspect_patterns.png`` and, where there are virtual images, ``inspect_virtual_images.png``.
+        ``{name}_patterns.png`` and, where there are virtual images, ``{name}_virtual_images.png``.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     patterns = {"mean of sampled patterns": inspection.mean_pattern, "maximum": inspection.max_pattern}
-    paths = [_save(folder / "inspect_patterns.png", {k: _square_root(v) for k, v in patterns.items()}, "√counts")]
+    shown = {title: _square_root(pattern) for title, pattern in patterns.items()}
+    paths = [_save(folder / f"{name}_patterns.png", shown, "√counts")]
     images = {
         f"{kind}\n{label}": image
         for label in inspection.bright_field
@@ -33,7 +36,7 @@ def save_inspection(inspection, folder) -> list[Path]:
         )
     }
     if images:
-        paths.append(_save(folder / "inspect_virtual_images.png", images, "counts"))
+        paths.append(_save(folder / f"{name}_virtual_images.png", images, "counts"))
     return paths
 
 

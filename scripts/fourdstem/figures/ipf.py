@@ -5,12 +5,15 @@ from io import BytesIO
 
 import numpy as np
 from matplotlib.image import imsave
-from orix.plot import DirectionColorKeyTSL
-from orix.quaternion import Rotation
-from orix.vector import Vector3d
 
 from fourdstem.crystal import conventional_rotation
 from fourdstem.figures.style import MISSING
+from fourdstem.jit import alone
+
+with alone():
+    from orix.plot import DirectionColorKeyTSL
+    from orix.quaternion import Rotation
+    from orix.vector import Vector3d
 
 AXES = {"z": (0.0, 0.0, 1.0), "x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0)}
 

@@ -77,7 +77,7 @@ class Sample:
     @property
     def counts_per_pattern(self) -> float:
         """Mean number of counts that good pixels recorded in one pattern."""
-        good = self.preprocess.bad_pixel == 0
+        good = ~np.isin(self.preprocess.bad_pixel, (1, 2))
         if self.mask is not None:
             good = good & (self.mask > 0)
         return float(np.nansum(np.asarray(self.preprocess.mean_pattern, float)[good]))

@@ -98,6 +98,12 @@ def complaints(sample: Sample) -> list[str]:
     lines = [
         f"<b>{escape(name)} declined.</b> {escape(v['reason'])}." for name, v in sample.verdict.items() if not v["pass"]
     ]
+    clipped = int((sample.preprocess.bad_pixel == 3).sum())
+    if clipped:
+        lines.append(
+            f"<b>Saturated.</b> {clipped} detector pixels reach the detector's ceiling; they are used, and counts and "
+            "virtual images that hold them are lower bounds."
+        )
     lines += _missing_values(sample) + _averaging(sample)
     for source, result in sample.orientation.items():
         lines += _orientation(source, result)

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from fourdstem.cube import Cube
-from fourdstem.methods.nonlocal_average.source import open_source
-from fourdstem.methods.nonlocal_average.window import average_window
+from fourdstem.methods.nonlocal_average.source import most_compared, open_source
+from fourdstem.methods.nonlocal_average.window import average_window, rows_together
 from fourdstem.schema import quantity, setting
 
 
@@ -86,10 +86,12 @@ def compute(cube: Cube, params: Params, out, beam_radius_px: float | None = None
     Raises
     ------
     InputError
-        If no pixel is left to compare, if a pixel that is not marked bad is not finite, or if
-        `mask_direct_beam` is asked for and the radius of the beam is not known.
+        If the rows of a window need more than ``cube.memory_mb``, if no pixel is left to compare, if a pixel
+        that is not marked bad is not finite, or if `mask_direct_beam` is asked for and the radius of the beam is
+        not known.
     """
+    rows = rows_together(cube, params, most_compared(cube, params))
     source = open_source(cube, params, beam_radius_px)
-    maps = average_window(source, params, out)
+    maps = average_window(source, params, out, rows)
     valid = np.asarray(cube.valid, np.uint8)
     return Result(*maps, lambda_=np.array(params.lambda_value, np.float32), valid=valid)

@@ -92,7 +92,7 @@ def open_source(cube: Cube, params, beam_radius_px: float | None) -> Source:
         good = ~cube.correction.bad
         usable = good | repairable(cube.correction.bad)
         shift = whole_pixel_shift(cube.correction.centre_px, cube.detector_shape)
-    compared = disk(cube.detector_shape, params.mask_fraction * min(cube.detector_shape) / 2)
+    compared = _compared(cube, params)
     if params.mask_direct_beam:
         compared &= ~disk(cube.detector_shape, _beam_radius_px(cube, beam_radius_px) + BEAM_MARGIN_PX)
     pixels = np.argwhere(compared & recorded_everywhere(usable, shift))
@@ -104,6 +104,15 @@ def open_source(cube: Cube, params, beam_radius_px: float | None) -> Source:
             do="Look at the measured centres and at the detector mask, or raise mask_fraction.",
         )
     return Source(cube, shift, pixels, lowest_count(cube, good), params.average_in == "sqrt")
+
+
+def most_compared(cube: Cube, params) -> int:
+    """Return how many pixels are compared at most, without reading the scan."""
+    return int(_compared(cube, params).sum())
+
+
+def _compared(cube: Cube, params) -> np.ndarray:
+    return disk(cube.detector_shape, params.mask_fraction * min(cube.detector_shape) / 2)
 
 
 def whole_pixel_shift(centre_px: np.ndarray, detector_shape: tuple[int, int]) -> np.ndarray:

@@ -3,9 +3,12 @@
 from io import StringIO
 
 import numpy as np
-from orix.quaternion import Rotation
 
 from fourdstem.crystal import Crystal
+from fourdstem.jit import alone
+
+with alone():
+    from orix.quaternion import Rotation
 
 _SYMMETRY = {
     "-1": "1",

@@ -6,6 +6,7 @@ from fourdstem.cube import Cube
 from fourdstem.errors import InputError
 from fourdstem.geometry import corrected_to_recorded, repairable, resample, valid_everywhere
 from fourdstem.methods.preprocess import bad_pixels, descan, moments, rings, search, verdict
+from fourdstem.methods.preprocess.centre import add_centred
 from fourdstem.methods.preprocess.settings import Params, Result
 
 __all__ = ["Params", "Result", "compute"]
@@ -36,7 +37,7 @@ def compute(cube: Cube, params: Params, crystals=()) -> Result:
     known = cube.acquisition
     stats, bad, wrong, integer = _detector(cube, params)
     gain, noise = moments.estimate_gain(stats, ~wrong, known, params, integer)
-    blind = wrong & (bad != bad_pixels.SATURATED)  # a clipped disk still has its edge
+    blind = wrong & (bad != bad_pixels.SATURATED)  # a clipped count is a lower bound, not a lie
     finder, how = search.learn(cube, params, blind, noise, stats.mean)
     measured = search.centres(cube, params.centre_method, blind, finder)
     surface, centre, origin = _in_force(measured, params)
@@ -45,7 +46,7 @@ def compute(cube: Cube, params: Params, crystals=()) -> Result:
     camera = rings.camera(found, crystals, known.pixel_inv_angstrom, params.camera_tolerance)
     disk = rings.disk_ratio(mean, finder.beam)
     matrix = corrected_to_recorded(ellipse.ratio, ellipse.angle_deg, known.scan_rotation_deg, known.detector_flip_y)
-    fillable = (~wrong | repairable(wrong)).astype(np.uint8)
+    fillable = (~blind | repairable(blind)).astype(np.uint8)
     corrected = _reshape(np.stack([mean, maximum]), inside, matrix)
     return Result(
         bad_pixel=bad,
@@ -115,11 +116,8 @@ def _centred(cube: Cube, blind, floor: float, centre):
     def work(patterns, unit):
         done, places = search.clean(patterns[: unit.count], blind, floor), centre[unit.where]
         part, peak = np.zeros(shape), np.full(shape, -np.inf, np.float32)
-        moved = np.empty((1, *shape), np.float32)
         for i in np.flatnonzero(seen[unit.where]):
-            resample(done[i : i + 1] - np.float32(floor), usable, places[i : i + 1], np.eye(2), moved)
-            part += moved[0]
-            np.maximum(peak, moved[0], out=peak)
+            add_centred(done[i], usable, floor, places[i], part, peak)
         return part, peak
 
     for _, (part, peak) in cube.map_units(work):

@@ -226,3 +226,44 @@ def beam_counts(pattern, centre, radius, floor, slope, dark):
     # Under "no beam", the disk would hold what the ring holds; 1 count guards an empty ring.
     chance = (slope * max(level, 0.0) + dark) * inside * (1 + inside / max(number, 1)) + slope * slope
     return signal - level * inside, np.sqrt(chance)
+
+
+@numba.njit(nogil=True, cache=True)
+def add_centred(pattern, usable, floor, centre, total, peak):
+    """Move the beam to the middle, bilinearly; add the pattern to a sum and take it up into a maximum.
+
+    What `geometry.resample` does without ellipse and rotation: all pixels then share four weights.
+
+    Parameters
+    ----------
+    pattern : ndarray of float32, shape (detector_y, detector_x)
+    usable : ndarray of uint8, shape (detector_y, detector_x)
+    floor : float
+        Subtracted counts.
+    centre : ndarray of shape (2,)
+        Position (y, x), px.
+    total, peak : ndarray of float64 and float32, shape (detector_y, detector_x)
+        Changed. A pixel whose four neighbours carry less than half of the weight counts as 0.
+    """
+    ny, nx = pattern.shape
+    oy, ox = centre[0] - (ny - 1) / 2, centre[1] - (nx - 1) / 2
+    below, left = int(np.floor(oy)), int(np.floor(ox))
+    fy, fx = oy - below, ox - left
+    values, weights = np.empty(nx), np.empty(nx)
+    for y in range(ny):
+        values[:], weights[:] = 0.0, 0.0
+        for dy in range(2):
+            y0 = y + below + dy
+            if y0 < 0 or y0 >= ny:
+                continue
+            for dx in range(2):
+                w = (fy if dy else 1 - fy) * (fx if dx else 1 - fx)
+                shift = left + dx
+                for x in range(max(-shift, 0), min(nx - shift, nx)):
+                    part = w * usable[y0, x + shift]
+                    values[x] += part * (pattern[y0, x + shift] - floor)
+                    weights[x] += part
+        for x in range(nx):
+            value = values[x] / weights[x] if weights[x] >= 0.5 else 0.0
+            total[y, x] += value
+            peak[y, x] = max(peak[y, x], np.float32(value))

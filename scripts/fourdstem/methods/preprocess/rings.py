@@ -125,6 +125,8 @@ def _sharpest(polar: Polar, rows, start=None) -> np.ndarray:
         trials = [(a, b) for a in grid for b in grid if np.hypot(a, b) <= LARGEST]
         start = max(trials, key=lambda e: _sharpness(e, polar, rows))
     scale = _sharpness(start, polar, rows)
+    if scale == 0:  # not a single count beyond the direct disk
+        return np.zeros(2)
     simplex = np.array(start) + 0.006 * np.array([[0, 0], [1, 0], [0, 1]])
     options = {"initial_simplex": simplex, "xatol": 5e-5, "fatol": 1e-8}
     return minimize(lambda e: -_sharpness(e, polar, rows) / scale, start, method="Nelder-Mead", options=options).x
@@ -197,7 +199,7 @@ def _ring_power(polar: Polar, e) -> float:
     for move in moves:
         phase = np.exp(1j * np.outer(move * extent, polar.waves))
         chance.append(_sharpness(e, replace(polar, spectra=polar.spectra * phase), np.arange(AZIMUTHS)))
-    return _sharpness(e, polar, np.arange(AZIMUTHS)) / float(np.mean(chance))
+    return _sharpness(e, polar, np.arange(AZIMUTHS)) / max(float(np.mean(chance)), 1e-300)
 
 
 def _aligned(polar: Polar, e) -> np.ndarray:

@@ -88,7 +88,8 @@ def learn(cube: Cube, params, bad: np.ndarray, noise: Noise, mean: np.ndarray) -
             return finder, ""
         before, finder = finder.beam, finder.with_beam(fit_beam(sums, finder.beam.radius_px))
         finder = _aim(finder, cube.scan_shape, units, found, params)
-        if abs(finder.beam.radius_px - before.radius_px) < finder.beam.radius_sigma_px:
+        settled = max(finder.beam.radius_sigma_px, 0.1 * finder.beam.edge_px)  # templates so alike find the same
+        if abs(finder.beam.radius_px - before.radius_px) < settled:
             break
     beam, how = _given_radius(finder.beam, cube.acquisition)
     return finder.with_beam(beam), how
