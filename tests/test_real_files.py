@@ -97,7 +97,7 @@ def test_a_wrong_file_or_value_fails_in_its_first_job_with_one_clear_line(result
     block = f"samples: [{{name: wrong, file: 001_4x2_6bit.mib, acquisition: {{{change}}}}}]\n"
     block = block.replace("orientation}}]", "orientation]}]")
     (folder / "wrong.yaml").write_text(phases + block, encoding="utf-8")
-    status, _ = snakemake(folder, "--configfile", "wrong.yaml", "results/wrong/scan.h5")
+    status, _ = snakemake(folder, "results/wrong/scan.h5", "--configfile", "wrong.yaml")
     last = (results / "wrong" / "logs" / "scan.log").read_text(encoding="utf-8").splitlines()[-1]
     assert status == 1
     assert message in last
@@ -112,7 +112,7 @@ def test_an_unreadable_cif_fails_before_any_long_job(results):
         "samples: [{name: bad_cif, file: 001_4x2_6bit.mib, acquisition: {scan_shape: [2, 4]}, phases: [gold]}]\n",
         encoding="utf-8",
     )
-    status, _ = snakemake(folder, "--configfile", "wrong.yaml", "results/bad_cif/scan.h5")
+    status, _ = snakemake(folder, "results/bad_cif/scan.h5", "--configfile", "wrong.yaml")
     last = (results / "bad_cif" / "logs" / "scan.log").read_text(encoding="utf-8").splitlines()[-1]
     assert status == 1
     assert "bad.cif" in last

@@ -96,7 +96,9 @@ def warnings(sample: Sample) -> Text:
 def complaints(sample: Sample) -> list[str]:
     """Return the warnings, one sentence (HTML) each, with number and threshold."""
     lines = [
-        f"<b>{escape(name)} declined.</b> {escape(v['reason'])}." for name, v in sample.verdict.items() if not v["pass"]
+        f"<b>{escape(name)} declined.</b> {escape(v['reason'].removeprefix('declined: '))}."
+        for name, v in sample.verdict.items()
+        if not v["pass"]
     ]
     clipped = int((sample.preprocess.bad_pixel == 3).sum())
     if clipped:

@@ -263,6 +263,7 @@ def _exclude(volume, best, quaternion, phase, own_phase, operations, q, distinct
 
 @numba.njit(nogil=True, cache=True)
 def conjugate_times(a, b):
+    """Return the quaternion product a* b as four numbers (w, x, y, z)."""
     w = a[0] * b[0] + a[1] * b[1] + a[2] * b[2] + a[3] * b[3]
     x = a[0] * b[1] - a[1] * b[0] - a[2] * b[3] + a[3] * b[2]
     y = a[0] * b[2] + a[1] * b[3] - a[2] * b[0] - a[3] * b[1]
