@@ -82,25 +82,36 @@ def test_what_the_file_says_is_told_from_what_the_user_says(results):
     assert origins["convergence_mrad"] == (1.0, "config")
 
 
+def test_a_touched_raw_file_reruns_nothing(results):
+    (results.parent / "001_4x2_6bit.mib").touch()
+    status, output = snakemake(results.parent, "-n", "--configfile", "real.yaml")
+    assert status == 0
+    assert "Nothing to be done" in output
+
+
 WRONG = {
-    "scan shape that does not fit": ("scan_shape: [3, 4]", "scan_shape [3, 4]"),
-    "scan shape missing": ("scan_shape: null", "without a scan shape"),
-    "calibration missing": ("scan_shape: [2, 4]}, phases: [gold], stages: [orientation", "beam_energy_kev is missing"),
+    "scan shape that does not fit": ("acquisition: {scan_shape: [3, 4]}", "scan_shape [3, 4]"),
+    "scan shape missing": ("acquisition: {scan_shape: null}", "without a scan shape"),
+    "calibration missing": (
+        "acquisition: {scan_shape: [2, 4]}, phases: [gold], stages: [orientation]",
+        "beam_energy_kev is missing",
+    ),
 }
 
 
 @pytest.mark.parametrize("case", WRONG)
 def test_a_wrong_file_or_value_fails_in_its_first_job_with_one_clear_line(results, case):
-    change, message = WRONG[case]
+    settings, message = WRONG[case]
     folder = results.parent
-    phases = f"phases: [{{name: gold, cif: '{ROOT}/config/cif/gold.cif'}}]\n"
-    block = f"samples: [{{name: wrong, file: 001_4x2_6bit.mib, acquisition: {{{change}}}}}]\n"
-    block = block.replace("orientation}}]", "orientation]}]")
-    (folder / "wrong.yaml").write_text(phases + block, encoding="utf-8")
+    (folder / "wrong.yaml").write_text(
+        f"phases: [{{name: gold, cif: '{ROOT}/config/cif/gold.cif'}}]\n"
+        f"samples: [{{name: wrong, file: 001_4x2_6bit.mib, {settings}}}]\n",
+        encoding="utf-8",
+    )
     status, _ = snakemake(folder, "results/wrong/scan.h5", "--configfile", "wrong.yaml")
-    last = (results / "wrong" / "logs" / "scan.log").read_text(encoding="utf-8").splitlines()[-1]
+    log = (results / "wrong" / "logs" / "scan.log").read_text(encoding="utf-8")
     assert status == 1
-    assert message in last
+    assert message in log[log.rindex("ERROR") :]
     assert not (results / "wrong" / "scan.h5").exists()
 
 
