@@ -156,7 +156,10 @@ install() {
     rm -f "$venv/complete" "$stamp"
     say "installing $(cat "$@" | grep -c '==') pinned packages into .venv: a minute or more, once (log: .venv/setup.log)"
     {
-        "$venv/bin/python" -m pip install "${options[@]}" && "$venv/bin/python" -m pip install --no-deps -e "$root"
+        # The last line compiles what orix compiles when it is first imported, where the jobs will look for it.
+        "$venv/bin/python" -m pip install "${options[@]}" &&
+            "$venv/bin/python" -m pip install --no-deps -e "$root" &&
+            NUMBA_CACHE_DIR="$root/.snakemake/numba" "$venv/bin/python" -c 'import fourdstem.crystal'
     } >"$log" 2>&1 || {
         tail -n 15 "$log" >&2
         die "the installation failed; its last lines stand above, all of them in .venv/setup.log. Run again when cured."

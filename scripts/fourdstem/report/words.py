@@ -63,7 +63,9 @@ def _what(sample: Sample) -> str:
 def _beam(sample: Sample) -> str:
     found, verdict = sample.preprocess, sample.verdict
     sigma = _median(found.centre_sigma_px)
-    text = f"The beam's centre is known to <b>{sigma:.3f} px</b> (median per axis)"
+    text = f"One pattern gives the beam's centre to <b>{sigma:.3f} px</b> (median per axis)"
+    if (found.centre_origin == 1).mean() > 0.5:
+        text += ", the descan surface through all of them is used"
     if verdict.get("ellipse", {}).get("pass"):
         ratio, error = float(found.ellipse_ratio), float(found.ellipse_ratio_sigma)
         return f"{text}, the ellipse to a/b = <b>{ratio:.4f}</b> ± {error:.4f}."
