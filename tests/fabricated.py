@@ -125,7 +125,7 @@ def _preprocess(patterns, declined: bool, rng):
     y, x = np.mgrid[: shape[0], : shape[1]]
     surface = (np.array(detector) - 1) / 2 + 0.05 * np.stack([y, x], -1)
     bad = np.zeros(detector, np.uint8)
-    bad[3, 4], bad[5, 40 % detector[1]], bad[30, 20] = 1, 2, 3
+    bad[3, 4], bad[5, 40 % detector[1]], bad[30, 20] = 1, 2, 3 if declined else 2
     verdict = {
         "centre": {"pass": True, "reason": "median standard deviation 0.020 px per axis (limit 0.5 px)"},
         "descan": {"pass": True, "reason": "beam moves 0.6 px"},

@@ -80,7 +80,8 @@ def test_a_sound_sample_has_no_warnings(values):
 def test_a_declined_verdict_is_a_warning_with_its_reason(tmp_path):
     sample = report.read(**results(tmp_path / "film", stages=(), declined=True))
     assert "ellipse declined" in report.warnings(sample).html and "limit 20" in report.warnings(sample).html
-    assert "1 warning" in report.headline(sample).html and "could not be measured" in report.headline(sample).html
+    assert "2 warnings" in report.headline(sample).html and "could not be measured" in report.headline(sample).html
+    assert "1 px reach the detector's ceiling" in report.warnings(sample).html
 
 
 def test_nothing_indexed_is_a_warning_for_each_source(tmp_path):

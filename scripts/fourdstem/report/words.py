@@ -105,7 +105,7 @@ def complaints(sample: Sample) -> list[str]:
     clipped = int((sample.preprocess.bad_pixel == 3).sum())
     if clipped:
         lines.append(
-            f"<b>Saturated.</b> {clipped} detector pixels reach the detector's ceiling; they are used, and counts and "
+            f"<b>Saturated.</b> {clipped} px reach the detector's ceiling; they are used, and counts and "
             "virtual images that hold them are lower bounds."
         )
     lines += _missing_values(sample) + _averaging(sample)
