@@ -86,8 +86,25 @@ def test_a_failed_job_ends_its_log_with_the_cause(snakemake, tmp_path):
     assert stopped.value.code == 1
     lines = (tmp_path / "logs/job.log").read_text().splitlines()
     assert "3 frames (in raw.bin). Expected 4 frames. Record again." in lines[-1]
-    assert any("Traceback" in line for line in lines)
+    assert not any("Traceback" in line for line in lines)
     assert not (tmp_path / "provenance/job.json").exists()
+
+
+def test_an_error_of_ours_leaves_its_traceback_too(snakemake, tmp_path):
+    with pytest.raises(SystemExit), stage(snakemake):
+        raise KeyError("inside")
+    text = (tmp_path / "logs/job.log").read_text()
+    assert "Traceback" in text
+    assert "KeyError: 'inside'" in text.splitlines()[-1]
+
+
+def test_a_result_that_was_changed_after_it_was_made_is_refused(snakemake, tmp_path):
+    outputs = provenance.describe(["raw.bin"])
+    provenance.write_record("provenance/before.json", {"outputs": outputs})
+    (tmp_path / "raw.bin").write_bytes(b"rax")
+    with pytest.raises(SystemExit), stage(snakemake):
+        pass
+    assert "changed after it was made (in raw.bin)" in (tmp_path / "logs/job.log").read_text()
 
 
 def test_a_job_that_forgets_an_output_leaves_no_sidecar(snakemake, tmp_path):

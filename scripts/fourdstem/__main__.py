@@ -6,6 +6,12 @@ from pathlib import Path
 
 from fourdstem.errors import FourdstemError
 
+MEANING = """\
+changed: not the bytes that were recorded; delete the file and run again, or restore it
+missing: recorded, but gone; run again
+extra: in the folder, but made by no recorded job
+broken: a record that was edited, or that no longer fits the files it names; run again from the stage before"""
+
 
 def main(arguments=None) -> int:
     """Run one command; return its exit status."""
@@ -38,14 +44,21 @@ def _audit(options) -> int:
         print(error, file=sys.stderr)
         return 2
     print("\n".join(findings) if findings else f"sound: {Path(options.results)}")
+    if findings:
+        print(MEANING, file=sys.stderr)
     return 1 if findings else 0
 
 
 def _check(options) -> int:
     from fourdstem import config
+    from fourdstem.errors import ConfigError
 
     loaded = config.load(options.config)
     config.check(loaded, options.config)
+    from fourdstem import headers
+
+    if found := headers.check(loaded):
+        raise ConfigError(found, options.config)
     names = [s["name"] for s in loaded["samples"]]
     for name in names:
         print(f"{name}: scan, preprocess, {', '.join(config.stages(loaded, name))}, report")

@@ -158,6 +158,14 @@ One folder per sample, made by `snakemake`. Open `{sample}/report.html` first. `
 checks every file here against its recorded hash, back to the raw data.
 
 Dataset `name` of a table below is `/entry/<name>/data`, with `units`, `long_name` and axes as attributes (NeXus).
+Data are compressed by a filter that h5py alone does not have; import hdf5plugin first:
+
+```python
+import h5py, hdf5plugin
+with h5py.File("results/demo/virtual_image.h5") as file:
+    image = file["entry/bright_field/data"][()]
+```
+
 NaN means "not measured", -1 "no label". Counts are as recorded; positions are (y, x) in px, pixel centres on integers.
 
 | file | what |
@@ -191,10 +199,15 @@ def results_readme() -> str:
 
 PATTERNS = "of shape (scan_y, scan_x, detector_y, detector_x), counts."
 STREAMED = {
-    "simulated.h5": [f"`/counts` {PATTERNS} `/acquisition/<key>`: what a vendor file would say. `/truth/<name>`:", ""],
-    "scan.h5": [
-        f"`counts` {PATTERNS} As recorded. `/entry/acquisition/<key>`: values in force, attribute `origin`.",
+    "simulated.h5": [
+        f"`/counts` {PATTERNS}",
+        "`/acquisition/<key>`: what a vendor file would say. `/truth/<name>`:",
         "",
     ],
-    "nonlocal_average.h5": [f"`patterns` {PATTERNS} Averaged, corrected (attribute `frame`).", ""],
+    "scan.h5": [
+        f"`/entry/counts/data` {PATTERNS} As recorded.",
+        "`/entry/acquisition/<key>`: values in force, attribute `origin`.",
+        "",
+    ],
+    "nonlocal_average.h5": [f"`/entry/patterns/data` {PATTERNS} Averaged, corrected (attribute `frame`).", ""],
 }

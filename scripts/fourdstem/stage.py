@@ -4,6 +4,7 @@ A script imports only this at the top, and everything else inside ``with stage(s
 threads and cache folders exist before numba or torch is loaded.
 """
 
+import json
 import logging
 import os
 import platform
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from fourdstem import provenance
-from fourdstem.errors import FourdstemError
+from fourdstem.errors import FourdstemError, InputError
 
 log = logging.getLogger("fourdstem")
 # Packages whose version can change a result; those that the job has loaded are recorded.
@@ -111,7 +112,8 @@ def stage(snakemake):
     """Run a script's body as a job: ``with stage(snakemake) as job``.
 
     The log is opened first; threads and cache folders are set; when the body ends the sidecar is written.
-    An error leaves the traceback and, as the last line, the cause in the log, and exit status 1.
+    An error leaves the cause as the last entry of the log, and exit status 1. What the stages before recorded of
+    their results is compared with the files first.
     """
     started = time.time()
     path = Path(snakemake.log[0])
@@ -130,15 +132,33 @@ def stage(snakemake):
         wanted_device=snakemake.resources.get("device", "auto"),
         needed=tuple(k for k in snakemake.resources.get("needed", "none").split() if k != "none"),
     )
-    log.info("%s %s: start, %d threads, %.0f MB", job.stage, job.sample, job.threads, job.memory_mb)
+    name = f"{job.stage} {job.sample}".strip()
+    log.info("%s: start, %d threads, %.0f MB", name, job.threads, job.memory_mb)
     try:
+        _check_inputs(_paths(job.input))
         yield job
         if "sidecar" in dict(job.output.items()):  # the record at the end of the chain has none
             _write_sidecar(job, started)
     except Exception as error:
         _explain(error, path)
         raise SystemExit(1) from None
-    log.info("%s %s: done in %.1f s, peak %.0f MB", job.stage, job.sample, time.time() - started, _peak_memory_mb())
+    log.info("%s: done in %.1f s, peak %.0f MB", name, time.time() - started, _peak_memory_mb())
+
+
+def _check_inputs(paths: list[str]) -> None:
+    """Refuse a file that is no longer what the stage that made it recorded in its sidecar."""
+    wanted = {}
+    for path in filter(is_sidecar, paths):
+        for entry in json.loads(Path(path).read_text(encoding="utf-8")).get("outputs", []):
+            wanted[entry["path"]] = entry["sha256"]
+    for path in paths:
+        if path in wanted and provenance.sha256(path) != wanted[path]:
+            raise InputError(
+                "a result that was changed after it was made",
+                where=path,
+                expected=f"sha256 {wanted[path]}",
+                do="Delete this file and run again: it will be made anew.",
+            )
 
 
 def _open_log(path: Path) -> None:
@@ -164,10 +184,12 @@ def _set_environment(threads: int) -> None:
 
 
 def _explain(error: Exception, path: Path) -> None:
-    trace = "".join(traceback.format_exception(error))
-    with path.open("a", encoding="utf-8") as file:
-        file.write(trace)
-    cause = str(error) if isinstance(error, FourdstemError) else f"{type(error).__name__}: {error}"
+    """Log the cause; a mistake that the user can mend needs no traceback, anything else has it."""
+    cause = str(error)
+    if not isinstance(error, FourdstemError):
+        cause = f"{type(error).__name__}: {error}"
+        with path.open("a", encoding="utf-8") as file:
+            file.write("".join(traceback.format_exception(error)))
     log.error("%s  [log: %s]", cause, path)
 
 

@@ -12,12 +12,13 @@ THUMBNAIL_PX = 96
 def metrics(sample: Sample) -> dict:
     """Return JSON values: shape, medians, shares, verdicts, number of warnings, thumbnail. Nothing that varies."""
     found = sample.preprocess
+    ellipse = sample.verdict.get("ellipse", {}).get("pass", False)
     values = {
         "positions": int(np.prod(sample.scan_shape)),
         "counts_per_pattern": _plain(sample.counts_per_pattern),
         "centre_sigma_px": _median(found.centre_sigma_px),
-        "ellipse_ratio": _plain(found.ellipse_ratio),
-        "ellipse_angle_deg": _plain(found.ellipse_angle_deg),
+        "ellipse_ratio": _plain(found.ellipse_ratio) if ellipse else None,
+        "ellipse_angle_deg": _plain(found.ellipse_angle_deg) if ellipse else None,
         "beam_radius_px": _plain(found.beam_radius_px),
         "bad_pixels": int((found.bad_pixel > 0).sum()),
     }

@@ -5,6 +5,7 @@ import json
 import numpy as np
 
 from fourdstem.methods.preprocess import descan
+from fourdstem.methods.preprocess.bad_pixels import CERTAIN_COUNTS
 
 
 def write(params, measured, surface, origin, ellipse, disk, camera, gain, radius_text: str, bad) -> str:
@@ -54,4 +55,5 @@ def _pixels(bad):
     dead, hot, saturated = (int((bad == k).sum()) for k in (1, 2, 3))
     share = (bad > 0).mean()
     reason = f"{dead} dead, {hot} hot, {saturated} saturated: {share:.2%} of the detector (limit 1%)"
+    reason += f"; a dead pixel shows only where at least {CERTAIN_COUNTS} counts are expected in the whole scan"
     return {"pass": bool(share <= 0.01 and saturated == 0), "reason": reason}
