@@ -204,7 +204,7 @@ REFERENCES = {
     "nlstem": "Yang, Pierron, Kacher, Rowenhorst, arXiv:2603.30018 (2026).",
     "nlpar": "Brewick, Wright, Rowenhorst, Ultramicroscopy 200, 50 (2019), doi:10.1016/j.ultramic.2019.02.013.",
     "lobato": "Lobato, Van Dyck, Acta Cryst. A 70, 636 (2014), doi:10.1107/S205327331401643X.",
-    "orix": "Johnstone et al., J. Appl. Cryst. 53, 1245 (2020), doi:10.1107/S1600576720011103.",
+    "orix": "Johnstone et al., J. Appl. Cryst. 53 (2020), doi:10.1107/S1600576720011103.",
     "snakemake": "Mölder et al., F1000Research 10, 33 (2021), doi:10.12688/f1000research.29032.2.",
 }
 
