@@ -162,6 +162,7 @@ Data are compressed by a filter that h5py alone does not have; import hdf5plugin
 
 ```python
 import h5py, hdf5plugin
+
 with h5py.File("results/demo/virtual_image.h5") as file:
     image = file["entry/bright_field/data"][()]
 ```
