@@ -96,7 +96,7 @@ def draw_png_only(monkeypatch):
 
 def test_the_caption_quotes_the_numbers_of_the_result(sample, tmp_path):
     caption = figures.preprocess.mean_pattern(moved(sample, tmp_path)).caption
-    assert "1.0300 ± 0.0020" in caption and "1 dead, 1 hot, 1 saturated" in caption
+    assert "1.0300 ± 0.0020" in caption and "1 dead, 2 hot, 0 saturated" in caption
 
 
 @pytest.mark.parametrize(
