@@ -1,11 +1,17 @@
 """What the configuration check says, and what each stage gets."""
 
 import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from fourdstem import config, generated
 from fourdstem.errors import ConfigError
+
+SNAKEFILE = Path(__file__).resolve().parents[1] / "workflow" / "Snakefile"
 
 
 @pytest.fixture
@@ -159,12 +165,67 @@ def test_a_file_that_is_not_yaml_is_named_with_its_line(tmp_path):
         config.load(tmp_path / "other.yaml")
 
 
+REPEATED = """\
+samples: []
+phases:
+  - &gold {name: gold, cif: gold.cif, name: silver}
+samples:
+  - name: film
+    file: film.mib
+    acquisition:
+      beam_energy_kev: 200
+      scan_shape: [4, 5]
+      "beam_energy_kev": 300
+    phases: [iron]
+"""
+
+
+def test_keys_given_twice_are_named_with_their_lines_among_the_other_mistakes(valid):
+    Path("my.yaml").write_text(REPEATED, encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        config.check(config.load("my.yaml"), "my.yaml")
+    assert caught.value.mistakes[:3] == [
+        "my.yaml, line 3: key `name` was given before, in line 3; keep one",
+        "my.yaml, line 4: key `samples` was given before, in line 1; keep one",
+        "my.yaml, line 10: key `beam_energy_kev` was given before, in line 8; keep one",
+    ]
+    assert "'iron' is not defined" in caught.value.mistakes[3]
+    assert len(caught.value.mistakes) == 4
+    assert "4 mistakes in my.yaml" in str(caught.value)
+
+
+def test_keys_that_only_look_repeated_pass(valid):
+    Path("my.yaml").write_text(
+        "phases: [{name: gold, cif: gold.cif}]\n"
+        "samples:\n"
+        "  - {name: a, file: film.mib, acquisition: &one {beam_energy_kev: 200, scan_shape: [4, 5]}}\n"
+        "  - {name: b, file: film.mib, acquisition: &two {convergence_mrad: 1}}\n"
+        "  - {name: c, file: film.mib, acquisition: {<<: *one, <<: *two, beam_energy_kev: 300}}\n",
+        encoding="utf-8",
+    )
+    loaded = config.load("my.yaml")
+    config.check(loaded, "my.yaml")
+    assert loaded["samples"][2]["acquisition"] == {"beam_energy_kev": 300, "scan_shape": [4, 5], "convergence_mrad": 1}
+
+
+@pytest.mark.parametrize(
+    "command", [["fourdstem", "check"], ["snakemake", "-n", "--snakefile", SNAKEFILE, "--configfile"]]
+)
+def test_both_gates_refuse_a_key_given_twice(valid, command):
+    Path("my.yaml").write_text("samples:\n  - {name: a, file: film.mib}\nsamples:\n  - {name: b, file: film.mib}\n")
+    environment = os.environ | {"PYTHONPATH": str(SNAKEFILE.parents[1] / "scripts")}
+    done = subprocess.run(
+        [sys.executable, "-m", *command, "my.yaml"], capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.returncode != 0
+    assert "my.yaml, line 3: key `samples` was given before, in line 1" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
 def test_generated_files_are_in_step_with_the_declarations():
     assert generated.stale() == [], "run `python -m fourdstem schema`"
 
 
 def test_the_demo_configuration_passes(monkeypatch):
-    from pathlib import Path
-
     monkeypatch.chdir(Path(__file__).resolve().parents[1])
     config.check(config.load("config/config.yaml"))

@@ -53,10 +53,19 @@ def load(path) -> dict:
 # ---- what is wrong ----------------------------------------------------------------------------------------
 
 
-def check(config: dict, where: str = "config") -> None:
-    """Raise `ConfigError` listing every mistake: schema, names, paths, cross-references."""
-    mistakes = [_explain(e, config) for e in jsonschema.Draft202012Validator(read_schema()).iter_errors(config)]
-    mistakes = [line for lines in mistakes for line in lines]
+def check(config: dict, *files) -> None:
+    """Raise `ConfigError` listing every mistake: repeated keys, schema, names, paths, cross-references.
+
+    Parameters
+    ----------
+    config : dict
+        The configuration as it was loaded.
+    *files : path
+        The files that it was loaded from. A key given twice shows only there: loading keeps its last value.
+    """
+    mistakes = [line for file in files for line in _repeated_keys(Path(file))]
+    for error in jsonschema.Draft202012Validator(read_schema()).iter_errors(config):
+        mistakes += _explain(error, config)
     samples = [s for s in _list(config, "samples") if isinstance(s, dict)]
     phases = [p for p in _list(config, "phases") if isinstance(p, dict)]
     mistakes += _repeated("sample", samples) + _repeated("phase", phases)
@@ -66,7 +75,37 @@ def check(config: dict, where: str = "config") -> None:
     for sample in samples:
         mistakes += _check_sample(sample, defined)
     if mistakes:
-        raise ConfigError(mistakes, where)
+        raise ConfigError(mistakes, ", ".join(map(str, files)) or "config")
+
+
+def _repeated_keys(file: Path) -> list[str]:
+    import yaml
+
+    found = []
+
+    class Loader(yaml.SafeLoader):
+        def compose_mapping_node(self, anchor):
+            node = super().compose_mapping_node(anchor)
+            found.extend(_given_twice([key for key, _ in node.value]))
+            return node
+
+    try:
+        yaml.compose(file.read_text(encoding="utf-8"), Loader=Loader)
+    except yaml.YAMLError:  # JSON with tabs: Snakemake reads it, YAML does not
+        return []
+    return [
+        f"{file}, line {n}: key `{key}` was given before, in line {first}; keep one" for n, key, first in sorted(found)
+    ]
+
+
+def _given_twice(keys: list) -> list[tuple[int, str, int]]:
+    first, found = {}, []
+    for key in keys:
+        line, name = key.start_mark.line + 1, (key.tag, str(key.value))
+        if name in first and key.tag != "tag:yaml.org,2002:merge":  # of several `<<` none is lost
+            found.append((line, key.value, first[name]))
+        first.setdefault(name, line)
+    return found
 
 
 def _list(config: dict, key: str) -> list:

@@ -13,7 +13,7 @@ from fourdstem.errors import ConfigError
 from fourdstem.provenance import code_fingerprint
 
 try:
-    configuration.check(config)
+    configuration.check(config, *workflow.configfiles)
 except ConfigError as error:
     raise WorkflowError(str(error)) from None
 
