@@ -115,7 +115,7 @@ def main() -> None:
     from fourdstem.methods.nonlocal_average.source import open_source
 
     counts = simulate(given.scan, given.detector, given.dose)
-    params = nonlocal_average.Params(average_in="sqrt", lambda_value=given.lambda_value)
+    params = nonlocal_average.Params(average_in="sqrt", lambda_value=given.lambda_value, distance="pattern")
     out = np.empty(counts.shape, np.float32)
     nonlocal_average.compute(Cube(counts[:12, :12], threads=given.threads), params, out[:12, :12])
     cube = Cube(counts, threads=given.threads)

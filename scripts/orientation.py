@@ -3,6 +3,8 @@
 from fourdstem.stage import stage
 
 with stage(snakemake) as job:
+    from dataclasses import replace
+
     from fourdstem import crystal, io
     from fourdstem.methods import orientation as method
 
@@ -14,5 +16,8 @@ with stage(snakemake) as job:
         io.create(job.output.result, job.process, cube.acquisition) as file,
     ):
         result = method.compute(cube, crystals, params, device=job.device)
+        if job.wildcards.source == "averaged":
+            made_of = (io.read(job.input.nonlocal_average, name) for name in ("member", "weight"))
+            result = replace(result, foreign_weight=method.foreign_weight(result, *made_of, crystals))
         file.write(result)
         io.write_text(job.output.ang, method.ang_text(result, crystals, cube.acquisition.scan_step_angstrom))

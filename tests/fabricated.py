@@ -176,7 +176,11 @@ def _average(folder, acquisition, patterns, grain, rng) -> None:
         "effective_number": number,
         "self_weight": 1 / number,
         "sigma": rng.uniform(0.4, 0.6, shape).astype(np.float32),
+        "members": 49,
         "lambda_": 1.1,
+        "target": np.array([0.5, 0.34, 0.25], np.float32),
+        "lambda_target": np.array([0.9, 1.1, 1.4], np.float32),
+        "rank": 15,
         "valid": np.ones(patterns.shape[2:], np.uint8),
     }
     with io.create(folder / "nonlocal_average.h5", PROCESS, acquisition) as file:
@@ -239,6 +243,7 @@ def _evaluation(grain, found, rng):
         row_metric=columns[2],
         row_value=np.array(columns[3]),
         row_unit=columns[4],
+        foreign_weight=rng.uniform(0, 1, shape).astype(np.float32),
     )
 
 

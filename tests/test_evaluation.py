@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from fourdstem import crystal
-from fourdstem.cube import Correction, Cube, Unit
-from fourdstem.methods import evaluation, simulate
+from fourdstem.methods import evaluation
 
 PARAMS = evaluation.Params()
 SHAPE = (6, 8)
@@ -111,6 +110,14 @@ def test_boundary_and_interior_meet_at_the_stated_distance():
     np.testing.assert_array_equal(found["interior"], ~found["boundary"])
 
 
+def test_the_interior_of_the_bent_grain_keeps_its_distance_from_others():
+    grain = np.zeros(SHAPE, int)
+    grain[:, 4:] = 3
+    found = evaluation.regions(_truth(grain=grain, bent=grain > 0, reference=grain == 0), PARAMS)
+    np.testing.assert_array_equal(found["bent_interior"][0], [0, 0, 0, 0, 0, 0, 1, 1])
+    np.testing.assert_array_equal(found["reference_interior"][0], [1, 1, 0, 0, 0, 0, 0, 0])
+
+
 def test_one_grain_has_no_boundary():
     found = evaluation.regions(_truth(grain=np.zeros(SHAPE, int)), PARAMS)
     assert found["interior"].all() and "boundary" not in found
@@ -143,31 +150,40 @@ def test_centre_errors_are_distances(gold):
     assert np.isnan(result.centre_error_px[0, 0])
 
 
-@pytest.mark.parametrize("memory_mb", [2000.0, 0.01])
-@pytest.mark.parametrize("half_width", [0, 1, 4])
-def test_a_box_average_is_the_mean_of_the_corrected_patterns_around(half_width, memory_mb):
-    rng = np.random.default_rng(2)
-    counts = rng.poisson(5, (7, 40, 12, 10)).astype(np.uint16)
-    centre = np.array([5.5, 4.5]) + rng.uniform(-1, 1, (7, 40, 2))
-    cube = Cube(counts, correction=Correction(centre, np.eye(2), np.zeros((12, 10), bool)), memory_mb=memory_mb)
-    corrected = np.stack([cube.read(Unit(y, 0, 40)) for y in range(7)]).astype(float)
-    averaged = evaluation.box_average(cube, half_width)
-    for unit, patterns in averaged.map_units(lambda patterns, unit: patterns.copy()):
-        for i, x in enumerate(range(unit.x0, unit.x1)):
-            near = np.s_[
-                max(unit.y - half_width, 0) : unit.y + half_width + 1, max(x - half_width, 0) : x + half_width + 1
-            ]
-            np.testing.assert_allclose(patterns[i], corrected[near].mean(axis=(0, 1)), rtol=1e-5, atol=1e-5)
+@pytest.mark.parametrize(("member", "share"), [([0, 1, 6], 1 / 3), ([0, 1, -1], 0.0), ([6, 7, 4], 1.0)])
+def test_own_weight_and_foreign_weight_are_what_the_table_of_members_says(gold, member, share):
+    grain = np.zeros(SHAPE, int)
+    grain[:, 4:] = 1
+    made_of = np.broadcast_to(member, (*SHAPE, 3)), np.broadcast_to(np.float32([0.25, 0.25, 0.25]), (*SHAPE, 3))
+    result = evaluation.compute(
+        _truth(grain=grain), {"averaged": _indexed(0.0)}, [gold], PARAMS, made_of={"averaged": made_of}
+    )
+    np.testing.assert_allclose(result.foreign_weight[:, :4], share, atol=1e-6)
+    np.testing.assert_allclose(result.foreign_weight[:, 4:], 1 - share, atol=1e-6)
+    assert _value(result, "averaged", "all", "own_weight") == pytest.approx(0.5)
+    assert _value(result, "averaged", "all", "effective_number") == pytest.approx(3)
 
 
-def test_noise_free_patterns_go_through_a_cube(gold):
-    params = simulate.Params(scan_shape=(8, 9), detector_shape=(40, 44), detector_pixel_inv_angstrom=0.05, grains=5)
-    data = simulate.expected(params, [gold])
-    cube = evaluation.noise_free(Cube(data), data)
-    [first] = [patterns for unit, patterns in cube.map_units(lambda patterns, unit: patterns) if unit.y == 3]
-    np.testing.assert_array_equal(first[:9], data[3, 0:9])
-    assert not first[9:].any()
+def test_only_the_configured_average_has_a_map_of_foreign_weight(gold):
+    made_of = np.zeros((*SHAPE, 1), int), np.ones((*SHAPE, 1))
+    sources = {"window_pattern": _indexed(0.0)}
+    known = _truth(grain=np.zeros(SHAPE, int))
+    result = evaluation.compute(known, sources, [gold], PARAMS, made_of={"window_pattern": made_of})
+    assert result.foreign_weight is None
+    assert _value(result, "window_pattern", "all", "own_weight") == 1
+    unknown = evaluation.compute(_truth(), sources, [gold], PARAMS, made_of={"window_pattern": made_of})
+    assert "own_weight" not in unknown.row_metric
 
 
-def test_sources_of_box_averages_are_named_by_their_size():
-    assert [evaluation.box_name(h) for h in PARAMS.box_half_widths_px] == ["box_3x3", "box_9x9"]
+def test_the_table_holds_means_over_regions_of_what_was_measured(gold):
+    grain = np.zeros(SHAPE, int)
+    grain[:, 4:] = 1
+    ratio = np.full(SHAPE, 20.0)
+    ratio[:, :2], ratio[0, 0] = 30.0, np.nan
+    known = _truth(grain=grain)
+    known.recorded_electrons, known.scattered_electrons = np.full(SHAPE, 90.0), np.full(SHAPE, 40.0)
+    result = evaluation.compute(known, {"corrected": _indexed(0.0)}, [gold], PARAMS, psnr_db={"corrected": ratio})
+    assert _value(result, "corrected", "boundary", "psnr") == 20
+    assert _value(result, "corrected", "interior", "psnr") == pytest.approx((11 * 30 + 12 * 20) / 23)
+    assert _value(result, "truth", "boundary", "scattered_electrons") == 40
+    assert _value(result, "truth", "all", "recorded_electrons") == 90

@@ -51,12 +51,19 @@ class Correction:
         Dead, hot, saturated or masked pixels.
     offset_counts : float
         Subtracted from every pixel.
+    counts_per_electron, readout_noise_counts : float
+        Gain, NaN where it is not known, and standard deviation of the readout.
+    saturated : ndarray of bool, shape (detector_y, detector_x), or None
+        Pixels that are used, but whose counts are a lower bound.
     """
 
     centre_px: np.ndarray
     matrix: np.ndarray
     bad: np.ndarray
     offset_counts: float = 0.0
+    counts_per_electron: float = np.nan
+    readout_noise_counts: float = 0.0
+    saturated: np.ndarray | None = None
 
     def apply(self, patterns: np.ndarray, where) -> np.ndarray:
         """Return float32 corrected patterns (n, detector_y, detector_x); a pattern without a beam is 0."""
@@ -115,10 +122,12 @@ class Cube:
         """Return the same cube without its correction."""
         return replace(self, correction=None, valid=None)
 
-    def units(self) -> list[Unit]:
-        """Return all units in scan order."""
+    def units(self, columns: tuple[int, int] | None = None) -> list[Unit]:
+        """Return all units in scan order; those of a range of columns end where it does."""
         ny, nx = self.scan_shape
-        return [Unit(y, x, min(x + UNIT, nx)) for y in range(ny) for x in range(0, nx, UNIT)]
+        first, last = columns or (0, nx)
+        starts = range(first // UNIT * UNIT, last, UNIT)
+        return [Unit(y, max(x, first), min(x + UNIT, last)) for y in range(ny) for x in starts]
 
     def read(self, unit: Unit) -> np.ndarray:
         """Return the patterns of one unit as float32 (n, detector_y, detector_x), corrected if the cube is."""
@@ -138,7 +147,7 @@ class Cube:
         matrix product inside ``work`` has one shape and one result whatever the position of the unit. Sum
         what is yielded in float64 and in the order in which it comes, and the sum is reproducible.
         """
-        yield from self._ordered(lambda stored, unit: work(self._padded(stored, unit), unit))
+        yield from self.map_stored(lambda stored, unit: work(self._padded(stored, unit), unit))
 
     def _padded(self, stored: np.ndarray, unit: Unit) -> np.ndarray:
         patterns = np.zeros((UNIT, *self.detector_shape), np.float32)
@@ -146,12 +155,18 @@ class Cube:
         patterns[: unit.count] = done
         return patterns
 
-    def _ordered(self, work) -> Iterator[tuple[Unit, Any]]:
+    def map_stored(
+        self, work: Callable[[np.ndarray, Unit], Any], columns: tuple[int, int] | None = None
+    ) -> Iterator[tuple[Unit, Any]]:
+        """Yield ``(unit, work(patterns, unit))`` likewise, with patterns (unit.count, ...) as they are stored.
+
+        ``columns`` (first, last + 1) reads a strip of the scan.
+        """
         unit_mb = UNIT * np.prod(self.detector_shape) * 4 * 4 / 2**20
         ahead = int(np.clip(self.memory_mb / 2 / unit_mb, 1, 4 * self.threads))
         with ThreadPoolExecutor(min(self.threads, ahead)) as pool:
             waiting = deque()
-            for unit in self.units():
+            for unit in self.units(columns):
                 waiting.append((unit, pool.submit(work, self.data[unit.where], unit)))
                 if len(waiting) >= ahead:
                     done, future = waiting.popleft()

@@ -210,5 +210,10 @@ STREAMED = {
         "`/entry/acquisition/<key>`: values in force, attribute `origin`.",
         "",
     ],
-    "nonlocal_average.h5": [f"`/entry/patterns/data` {PATTERNS} Averaged, corrected (attribute `frame`).", ""],
+    "nonlocal_average.h5": [
+        f"`/entry/patterns/data` {PATTERNS} Averaged, corrected (attribute `frame`).",
+        "`/entry/member/data`, `/entry/weight/data` (scan_y, scan_x, member): which patterns each was made of, as",
+        "`y * scan_x + x` (-1: none), and by what weight.",
+        "",
+    ],
 }

@@ -83,13 +83,52 @@ def resample(patterns, usable, centre, matrix, out):
         Filled. A pixel whose four neighbours carry less than half of the weight is 0.
     """
     ny, nx = usable.shape
-    half_y, half_x = (ny - 1) / 2, (nx - 1) / 2
+    flat = patterns.reshape(patterns.shape[0], ny * nx)
+    offset, whole = _offsets(matrix, ny, nx), _whole(usable)
+    holes = whole.sum() < (ny - 1) * (nx - 1)
+    at, part = np.empty(nx, np.uint32), np.empty((2, nx), np.float32)  # unsigned: no index counts from the end
+    inside = np.empty(nx, np.bool_)
+    right, down = np.uint32(nx > 1), np.uint32(nx if ny > 1 else 0)
     for i in range(patterns.shape[0]):
+        cy, cx = centre[i]
         for y in range(ny):
             for x in range(nx):
-                sy = centre[i, 0] + matrix[0, 0] * (y - half_y) + matrix[0, 1] * (x - half_x)
-                sx = centre[i, 1] + matrix[1, 0] * (y - half_y) + matrix[1, 1] * (x - half_x)
-                out[i, y, x] = _bilinear(patterns[i], usable, sy, sx)
+                sy, sx = cy + offset[0, y, x], cx + offset[1, y, x]
+                inside[x] = (sy >= 0) & (sy < ny - 1) & (sx >= 0) & (sx < nx - 1)
+                y0, x0 = np.int32(sy), np.int32(sx)
+                part[0, x], part[1, x] = sy - y0, sx - x0
+                at[x] = np.uint32(y0 * nx + x0) if inside[x] else np.uint32(0)
+            for x in range(nx):
+                p, fy, fx = at[x], part[0, x], part[1, x]
+                above = flat[i, p] + fx * (flat[i, p + right] - flat[i, p])
+                q = p + down
+                below = flat[i, q] + fx * (flat[i, q + right] - flat[i, q])
+                out[i, y, x] = above + fy * (below - above)
+            for x in range(nx):
+                if not inside[x] or (holes and not whole[at[x]]):
+                    out[i, y, x] = _bilinear(patterns[i], usable, cy + offset[0, y, x], cx + offset[1, y, x])
+
+
+@numba.njit(nogil=True, cache=True)
+def _offsets(matrix, ny, nx):
+    """Return float64 (2, ny, nx): offset (y, x) from the beam, as recorded, of every corrected pixel."""
+    out = np.empty((2, ny, nx))
+    for y in range(ny):
+        for x in range(nx):
+            for k in range(2):
+                out[k, y, x] = matrix[k, 0] * (y - (ny - 1) / 2) + matrix[k, 1] * (x - (nx - 1) / 2)
+    return out
+
+
+@numba.njit(nogil=True, cache=True)
+def _whole(usable):
+    """Tell (bool, ny * nx) whether a pixel, the next, and the two below them may be used."""
+    ny, nx = usable.shape
+    out = np.zeros(ny * nx, np.bool_)
+    for y in range(ny - 1):
+        for x in range(nx - 1):
+            out[y * nx + x] = usable[y : y + 2, x : x + 2].all()
+    return out
 
 
 @numba.njit(nogil=True, cache=True)

@@ -47,16 +47,17 @@ class ResultFile:
         group.create_dataset("data", data=array, **options)
         self._describe(group, unit, long_name)
 
-    def stream(self, name: str, shape, dtype, *, unit: str, long_name: str, frame: str) -> h5py.Dataset:
-        """Make a (scan_y, scan_x, detector_y, detector_x) dataset to be filled unit by unit.
+    def stream(self, name: str, shape, dtype, axes=PATTERN_AXES, *, unit="", long_name: str, frame="") -> h5py.Dataset:
+        """Make a dataset whose axes begin with (scan_y, scan_x), to be filled unit by unit.
 
         A chunk is a divisor of a unit, and with no chunk cache each is written when its unit is assigned:
         the file's bytes do not depend on how many units were in flight.
         """
-        group = self._group(name, PATTERN_AXES, unit, long_name)
+        group = self._group(name, axes, unit, long_name)
         data = group.create_dataset("data", shape, dtype, chunks=_pattern_chunks(shape, dtype), **_COMPRESSION)
         self._describe(group, unit, long_name)
-        group.attrs["frame"] = data.attrs["frame"] = frame
+        if frame:
+            group.attrs["frame"] = data.attrs["frame"] = frame
         return data
 
     def link(self, name: str, file: str, dataset: str, *, unit: str, long_name: str, frame: str) -> None:
@@ -295,16 +296,18 @@ def open_corrected(scan, preprocess, *, memory_mb: float = 2000, threads: int = 
     """Yield corrected patterns: counts of ``scan.h5`` interpolated once while they are read."""
     with open_scan(scan, memory_mb=memory_mb, threads=threads) as cube:
         # Saturated pixels (3) are used: a clipped count is a lower bound, a hole in the beam would be worse.
-        bad = np.isin(read(preprocess, "bad_pixel"), (1, 2)) | (cube.valid == 0)
+        found = read(preprocess, "bad_pixel")
+        bad = np.isin(found, (1, 2)) | (cube.valid == 0)
         matrix = corrected_to_recorded(
             read(preprocess, "ellipse_ratio"),
             read(preprocess, "ellipse_angle_deg"),
             cube.acquisition.scan_rotation_deg,
             cube.acquisition.detector_flip_y,
         )
-        offset = read(preprocess, "offset_counts")
+        known = (read(preprocess, key) for key in ("offset_counts", "counts_per_electron", "readout_noise_counts"))
+        offset, gain, noise = (np.nan if value is None else float(value) for value in known)
         correction = Correction(
-            read(preprocess, "centre_px"), matrix, bad, float(np.nan_to_num(offset)) if offset is not None else 0.0
+            read(preprocess, "centre_px"), matrix, bad, float(np.nan_to_num(offset)), gain, noise, found == 3
         )
         yield dataclasses.replace(cube, correction=correction, valid=read(preprocess, "valid"))
 

@@ -1,6 +1,7 @@
 """Tables over several samples."""
 
 import csv
+import math
 from collections import defaultdict
 from pathlib import Path
 from statistics import fmean
@@ -36,6 +37,55 @@ def gather(tables, samples) -> list[tuple]:
         summary = (fmean(numbers), min(numbers), max(numbers))
         own = (found.get(sample, float("nan")) for sample in samples)
         rows.append((*key, *(f"{v:.3f}" for v in (*summary, *own))))
+    return rows
+
+
+DOSE_METRICS = (
+    "positions",
+    "indexed",
+    "within_2_deg",
+    "within_5_deg",
+    "median_misorientation",
+    "identifiable",
+    "identifiable_within_2_deg",
+    "identifiable_within_5_deg",
+    "identifiable_within_5_deg_of_noise_free",
+    "psnr",
+    "own_weight",
+    "effective_number",
+    "recorded_electrons",
+    "scattered_electrons",
+)
+DOSE_COLUMNS = ("dose", "region", "source", "metric", "unit", "films", "mean", "lowest", "highest")
+
+
+def gather_doses(tables, doses) -> list[tuple]:
+    """Return rows (dose, region, source, metric, unit, films, mean, lowest, highest) of ``evaluation.csv`` files.
+
+    Parameters
+    ----------
+    tables : sequence of path-like
+    doses : sequence of float
+        Electrons per pattern, in the same order.
+
+    Returns
+    -------
+    list of tuple
+        The first names the columns; doses ascend, the rest stands as it does in the tables. A film without such a
+        region, or where the metric is not finite, is not among ``films``.
+    """
+    values, order = defaultdict(list), {}
+    for dose, path in zip(doses, tables, strict=True):
+        with Path(path).open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                value, key = float(row["value"]), (row["region"], row["source"], row["metric"])
+                if row["metric"] in DOSE_METRICS and math.isfinite(value):
+                    order.setdefault(key, len(order))
+                    values[float(dose), *key, row["unit"]].append(value)
+    rows = [DOSE_COLUMNS]
+    for key, found in sorted(values.items(), key=lambda item: (item[0][0], order[item[0][1:4]])):
+        summary = (fmean(found), min(found), max(found))
+        rows.append((f"{key[0]:g}", *key[1:], len(found), *(f"{v:.4g}" for v in summary)))
     return rows
 
 

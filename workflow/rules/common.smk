@@ -113,6 +113,23 @@ def averaged_sidecar_if_read(wildcards):
     )
 
 
+def averaged_if_indexed(wildcards):
+    """The averaged patterns and what they are made of, where they are a source."""
+    return (
+        "results/{sample}/nonlocal_average.h5"
+        if "averaged" in sources_of(wildcards.sample)
+        else []
+    )
+
+
+def averaged_sidecar_if_indexed(wildcards):
+    return (
+        "results/{sample}/provenance/nonlocal_average.json"
+        if "averaged" in sources_of(wildcards.sample)
+        else []
+    )
+
+
 def sources_of(sample):
     return configuration.settings(config, sample, "orientation")["sources"]
 

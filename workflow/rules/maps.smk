@@ -44,6 +44,7 @@ rule nonlocal_average:
     threads: 16
     resources:
         mem_mb=2000,
+        device="auto",
     params:
         code=code("nonlocal_average"),
         settings=settings_of("nonlocal_average"),
@@ -90,8 +91,10 @@ rule evaluation:
         truth=truth_file,
         scan=rules.scan.output.result,
         preprocess=rules.preprocess.output.result,
+        nonlocal_average=averaged_if_indexed,
         orientation=indexed("results/{sample}/orientation/{source}.h5"),
         sidecars=indexed("results/{sample}/provenance/orientation_{source}.json"),
+        averaged_sidecar=averaged_sidecar_if_indexed,
         cif=cif_files,
     output:
         result="results/{sample}/evaluation.h5",

@@ -22,3 +22,39 @@ rule study_seeds:
         "gather the evaluation of every sample"
     script:
         "../../scripts/study_seeds.py"
+
+
+def doses_of(wildcards):
+    """Electrons per pattern of every sample; all are simulated."""
+    return [
+        configuration.settings(config, sample, "simulate")["electrons_per_pattern"]
+        for sample in SAMPLES
+    ]
+
+
+rule study_averaging:
+    input:
+        tables=expand("results/{sample}/evaluation.csv", sample=SAMPLES),
+        sidecars=expand("results/{sample}/provenance/evaluation.json", sample=SAMPLES),
+    output:
+        table="studies/averaging.csv",
+        figures=expand(
+            "studies/averaging_{figure}.{kind}",
+            figure=("success", "bending", "root", "quality", "weight"),
+            kind=("png", "pdf"),
+        ),
+        sidecar="studies/provenance/averaging.json",
+    log:
+        "results/logs/study_averaging.log",
+    conda:
+        "../../envs/study_averaging.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        code=code("study_averaging"),
+        doses=doses_of,
+    message:
+        "gather the evaluation of every sample by dose"
+    script:
+        "../../scripts/study_averaging.py"

@@ -7,49 +7,89 @@ from fourdstem.figures import maps
 from fourdstem.figures.style import FAINT, INK, PALETTE, save, styled
 
 SCALE_DEG = 10.0
+MOST_LABELLED = 6  # bars of a group; more are too thin for a number
 NOISE_FREE = "noise_free"
-COLOURS = {"corrected": PALETTE[1], "averaged": PALETTE[0]}
+LOOKS = {  # colour, marker, line: greys for averages over positions, colours for those by likeness
+    "corrected": (PALETTE[1], "o", "-"),
+    "averaged": (PALETTE[0], "o", "-"),
+    "box_3x3": ("#9aa7b3", "s", "-"),
+    "box_5x5": ("#7f8d9a", "s", "-"),
+    "box_9x9": ("#59656f", "s", "-"),
+    "gaussian_1": ("#9aa7b3", "^", ":"),
+    "gaussian_2": ("#59656f", "^", ":"),
+    "window_pattern": (PALETTE[4], "o", "--"),
+    "window_projection": (PALETTE[0], "o", "-"),
+    "global_pattern": (PALETTE[3], "D", "--"),
+    "global_projection": (PALETTE[2], "D", "-"),
+    "window_sqrt": (PALETTE[5], "v", "--"),
+    NOISE_FREE: (INK, "", (0, (4, 2))),
+}
+WORDS = {
+    "corrected": "as recorded",
+    "window_sqrt": "window, pattern distance, √counts",
+    **{f"{s}_{d}": f"{s}, {d} distance" for s in ("window", "global") for d in ("pattern", "projection")},
+}
 
 
-def _words(name: str) -> str:
-    """Return "box 3 × 3" for "box_3x3", "noise-free" for "noise_free"."""
+def words(name: str) -> str:
+    """Return "box 3 × 3" for "box_3x3", "Gaussian σ = 1" for "gaussian_1", "noise-free" for "noise_free"."""
     if name.startswith("box_"):
         return f"box {name.removeprefix('box_').replace('x', ' × ')}"
-    return name.replace("_", "-")
+    if name.startswith("gaussian_"):
+        return f"Gaussian σ = {name.removeprefix('gaussian_')}"
+    return WORDS.get(name, name.replace("_", "-"))
+
+
+def look(source: str) -> dict:
+    """Return colour, marker and line style of a source, the same in every figure."""
+    colour, marker, line = LOOKS[source]
+    return {"color": colour, "marker": marker, "linestyle": line, "linewidth": 1.3}
 
 
 @styled
 def misorientation(sample):
-    """Draw the misorientation of every source from the truth, and the error of the beam's centre."""
+    """Draw the misorientation of every source from the truth, the centre's error, and what averaging mixed in."""
     found = sample.evaluation
-    panels = len(found.source) + (found.centre_error_px is not None)
-    columns = min(3, panels)
-    rows = -(-panels // columns)
-    fig, axes = maps.panels(rows, (maps.BAR,) * columns, sample.scan_shape, sample.step, width=2.5)
-    axes = axes.ravel()
-    for ax, source, values in zip(axes, found.source, found.misorientation_deg, strict=False):
-        title = f"{_words(source)}: misorientation"
-        maps.show(ax, values, sample.step, title, limits=(0, SCALE_DEG), label="from truth (°)")
+    turned = {"limits": (0, SCALE_DEG), "label": "from truth (°)"}
+    shown = [
+        (values, f"{words(source)}: misorientation", turned)
+        for source, values in zip(found.source, found.misorientation_deg, strict=True)
+    ]
     if found.centre_error_px is not None:
-        title = "centre error"
-        maps.show(axes[panels - 1], found.centre_error_px, sample.step, title, cmap="plasma", label="from truth (px)")
-    for ax in axes[panels:]:
+        shown.append((found.centre_error_px, "centre error", {"cmap": "plasma", "label": "from truth (px)"}))
+    if found.foreign_weight is not None:
+        style = {"cmap": "magma", "limits": (0, 100), "label": "share (%)"}
+        shown.append((100 * found.foreign_weight, "averaged: from other grains", style))
+    columns = min(3, len(shown))
+    rows = -(-len(shown) // columns)
+    fig, axes = maps.panels(rows, (maps.BAR,) * columns, sample.scan_shape, sample.step, width=2.5)
+    for ax, (values, title, style) in zip(axes.flat, shown, strict=False):
+        maps.show(ax, values, sample.step, title, **style)
+    for ax in axes.flat[len(shown) :]:
         ax.set_visible(False)
     return save(fig, sample.figures, "evaluation_misorientation", _misorientation_caption(found))
 
 
 def _misorientation_caption(found) -> str:
-    parts = []
+    parts, foreign = [], ""
+    if found.foreign_weight is not None:
+        share = 100 * float(np.nanmean(found.foreign_weight))
+        foreign = (
+            f" <b>Weight from other grains</b> ({share:.1f} % on average) is what averaging mixed in. Thin bright "
+            "seams are boundaries, where the probe itself saw two grains; a lamella or a grain that is bright all "
+            "over was averaged away."
+        )
     for source, values in zip(found.source, found.misorientation_deg, strict=True):
         good = values[np.isfinite(values)]
         if good.size:
-            parts.append(f"{_words(source)} {np.median(good):.2f}°")
+            parts.append(f"{words(source)} {np.median(good):.2f}°")
     return (
         "<b>Distance from the truth</b> (known here, used by no other stage), smallest angle over the symmetry, on one "
         f"scale of 0 to {SCALE_DEG:g}°; the arrow of the colour bar stands for everything beyond. Medians of what was "
         f"indexed: {', '.join(parts) or 'nothing'}. Dark grains are right; whole grains of yellow are patterns that "
         "the matcher reads wrongly however little noise there is (compare noise-free); single yellow pixels are "
         "noise; yellow seams are boundaries, where two patterns overlap. Grey: not indexed, or wrong phase."
+        f"{foreign}"
     )
 
 
@@ -74,17 +114,16 @@ def success(sample, within_deg: float = 5.0):
 
 def _bars(ax, table: dict, counts: dict) -> None:
     """Draw one group of bars per region, one bar per source, and noise-free patterns as a dashed line."""
-    regions = list(dict.fromkeys(region for _, region in table))
+    regions = [r for r in dict.fromkeys(region for _, region in table) if not r.endswith("_interior")]
     sources = [s for s in dict.fromkeys(source for source, _ in table) if s != NOISE_FREE]
     width = 0.8 / max(len(sources), 1)
-    greys = dict(zip([s for s in sources if s not in COLOURS], ("#b3bec8", "#7f8d9a", "#59656f"), strict=False))
     for k, source in enumerate(sources):
         at = np.arange(len(regions)) - 0.4 + (k + 0.5) * width
         height = [100 * table.get((source, region), np.nan) for region in regions]
-        colour = {**greys, **COLOURS}.get(source, FAINT)
-        bars = ax.bar(at, height, 0.92 * width, color=colour, label=_words(source))
+        bars = ax.bar(at, height, 0.92 * width, color=look(source)["color"], label=words(source))
         for bar, h in zip(bars, height, strict=True):
-            _label(ax, bar, h, "white" if source == "averaged" else INK)
+            if len(sources) <= MOST_LABELLED:
+                _label(ax, bar, h, "white" if source == "averaged" else INK)
     for k, region in enumerate(regions):
         if (NOISE_FREE, region) in table:
             height = 100 * table[NOISE_FREE, region]
@@ -115,7 +154,7 @@ def _table(found, metric: str) -> dict:
 
 def _success_caption(table: dict, within_deg: float, identifiable: bool) -> str:
     shares = {s: table.get((s, "all")) for s in ("corrected", "averaged", NOISE_FREE)}
-    said = ", ".join(f"{_words(s)} {100 * v:.1f} %" for s, v in shares.items() if v is not None)
+    said = ", ".join(f"{words(s)} {100 * v:.1f} %" for s, v in shares.items() if v is not None)
     text = (
         f"<b>What averaging bought.</b> Share of positions within {within_deg:g}° of the truth (a threshold fixed "
         f"beforehand, the same for all; a position that is not indexed counts as wrong). All positions: {said}. Blue "

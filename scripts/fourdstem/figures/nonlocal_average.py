@@ -11,34 +11,50 @@ from fourdstem.methods.orientation import template_pattern
 
 @styled
 def trust(sample):
-    """Draw effective number, self-weight and noise of every averaged pattern."""
-    found = sample.nonlocal_average
-    half = sample.settings("nonlocal_average").get("window_half_width_px")
-    most = float((2 * half + 1) ** 2) if half else max(float(np.nanmax(found.effective_number)), 2.0)
-    columns = (maps.BAR, maps.BAR, maps.BAR, maps.CHART)
+    """Draw effective number, self-weight, noise and weight from elsewhere of every averaged pattern."""
+    found, foreign = sample.nonlocal_average, _foreign(sample)
+    most = float(max(found.members, 2))
+    columns = (maps.BAR, maps.BAR, maps.BAR, *([maps.BAR] if foreign is not None else []), maps.CHART)
     fig, (axes,) = maps.panels(1, columns, sample.scan_shape, sample.step, width=1.95)
     maps.show(
         axes[0], found.effective_number, sample.step, "effective number", limits=(1, most), label="patterns averaged"
     )
     maps.show(axes[1], found.self_weight, sample.step, "self-weight", cmap="plasma", limits=(0, 1), label="own share")
     maps.show(axes[2], found.sigma, sample.step, "noise σ", cmap="magma", label="σ (√counts)")
+    if foreign is not None:
+        maps.show(
+            axes[3], foreign, sample.step, "from elsewhere", cmap="magma", limits=(0, 0.5), label="share of weight"
+        )
     colours = {"all positions": PALETTE[0]}
     groups = {"all positions": found.effective_number}
-    maps.histogram(axes[3], groups, (1, most), "effective number", "patterns averaged", colours)
-    return save(fig, sample.figures, "nonlocal_average_trust", _trust_caption(sample, most))
+    maps.histogram(axes[-1], groups, (1, most), "effective number", "patterns averaged", colours)
+    return save(fig, sample.figures, "nonlocal_average_trust", _trust_caption(sample, most, foreign))
 
 
-def _trust_caption(sample, most: float) -> str:
+def _foreign(sample):
+    averaged = sample.orientation.get("averaged")
+    return None if averaged is None else averaged.foreign_weight
+
+
+def _trust_caption(sample, most: float, foreign) -> str:
     number = np.asarray(sample.nonlocal_average.effective_number, float)
     low = float((number < 2).mean())
-    return (
+    text = (
         f"<b>How many patterns stand behind each averaged one.</b> Median effective number "
         f"{np.nanmedian(number):.1f} of at most {most:.0f}; {100 * low:.1f} % of positions average fewer than 2 and "
         "are as noisy as before. Boundaries should show as thin lines of low number and high self-weight: there a "
-        "pattern is kept for itself. No boundaries at all and numbers near the maximum mean that unlike patterns are "
+        "pattern has few of its like. No boundaries at all and numbers near the maximum mean that unlike patterns are "
         "mixed (lower λ); numbers near 1 everywhere mean that nothing was averaged (raise λ). The noise should vary "
-        "with thickness, not from pixel to pixel. Grey: no noise estimate."
+        "with thickness, not from pixel to pixel; grey: no noise estimate. "
     )
+    if foreign is not None and np.isfinite(foreign).any():
+        text += (
+            "<b>From elsewhere</b>: share of weight of patterns that are indexed more than 5° away, "
+            f"{100 * np.nanmean(foreign):.1f} % in the mean. Bright lines are boundaries over which patterns were "
+            "mixed, bright areas were indexed by chance; a dark map alone proves nothing: what was mixed is indexed "
+            "alike."
+        )
+    return text
 
 
 class Example(NamedTuple):

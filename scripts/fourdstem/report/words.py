@@ -6,12 +6,11 @@ import numpy as np
 
 from fourdstem.calibration import wavelength_angstrom
 from fourdstem.figures.maps import thousands
+from fourdstem.methods.nonlocal_average import doubts
 from fourdstem.report.sample import Sample
 from fourdstem.report.text import Text, number, percent
 
 UNINDEXED_LIMIT = 0.10
-FEW_PATTERNS = 3.0
-NEARLY_ALL = 0.8
 RELIABILITY_LIMIT = 10.0
 VALID_LIMIT = 0.75
 LOSS_LIMIT = 0.02
@@ -139,15 +138,7 @@ def _missing_values(sample: Sample) -> list[str]:
 def _averaging(sample: Sample) -> list[str]:
     if sample.nonlocal_average is None:
         return []
-    median = _median(sample.nonlocal_average.effective_number)
-    half = sample.settings("nonlocal_average").get("window_half_width_px")
-    if median < FEW_PATTERNS:
-        text = f"The median effective number is {median:.1f} (limit {FEW_PATTERNS:g})"
-        return [f"<b>Little was averaged.</b> {text}: patterns are hardly less noisy than before. Raise λ."]
-    if half and median > NEARLY_ALL * (2 * half + 1) ** 2:
-        text = f"The median effective number is {median:.1f} of {(2 * half + 1) ** 2} (limit {percent(NEARLY_ALL)})"
-        return [f"<b>Nearly everything was averaged.</b> {text}: unlike patterns may be mixed. Lower λ."]
-    return []
+    return [f"<b>Averaging.</b> {doubt[0].upper()}{doubt[1:]}." for doubt in doubts(sample.nonlocal_average)]
 
 
 def _orientation(source: str, result) -> list[str]:
@@ -231,13 +222,15 @@ def _said_preprocess(sample: Sample, cited: list[str]) -> str:
 
 
 def _said_average(sample: Sample, cited: list[str]) -> str:
-    settings = sample.settings("nonlocal_average")
-    half = settings.get("window_half_width_px")
-    window = f" within {2 * half + 1} × {2 * half + 1} positions" if half else ""
+    settings, found = sample.settings("nonlocal_average"), sample.nonlocal_average
+    where = "of the whole scan" if settings.get("search") == "global" else "of a window around it"
+    how = "as compared pixel by pixel"
+    if settings.get("distance", "projection") == "projection":
+        how = f"as compared in the {int(found.rank)} directions in which patterns of the scan differ by more than noise"
     mode = "square roots of counts" if settings.get("average_in") == "sqrt" else "counts"
-    text = f"Each pattern was replaced by a weighted average of similar patterns{window}, by non-local averaging"
-    text += f"{_cite(cited, 'nlstem', 'nlpar')} of {mode} with λ = {number(float(sample.nonlocal_average.lambda_))} "
-    return text + f"(median effective number {_median(sample.nonlocal_average.effective_number):.1f})."
+    text = f"Each pattern was replaced by a weighted average of the at most {int(found.members)} most similar patterns "
+    text += f"{where}, {how}, by non-local averaging{_cite(cited, 'nlstem', 'nlpar')} of {mode} with λ = "
+    return text + f"{number(float(found.lambda_))} (median effective number {_median(found.effective_number):.1f})."
 
 
 def _said_orientation(sample: Sample, cited: list[str]) -> str:

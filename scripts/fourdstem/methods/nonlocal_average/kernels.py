@@ -1,20 +1,23 @@
-"""Kernels of the window search: distances of pairs, noise, weights, weighted sums.
+"""Kernels of averaging: squared differences of pairs, weights, weighted sums.
 
-Rows of patterns live in a ring: scan row y is stored at ``y % capacity``. The window of position i along one
-axis of n positions is ``[begin, begin + width)``, shifted at the edges so that it stays full. Everything that
-belongs to a pair is kept in the slot ``(y_j - begin_y) * width_x + (x_j - begin_x)`` of i's table.
+Rows of patterns live in a ring: scan row y is stored at ``y % capacity``, its columns from ``left`` on. The window
+of position i along one axis of n positions is ``[begin, begin + width)``, shifted at the edges so that it stays
+full. Everything that belongs to a pair is kept in the slot ``(y_j - begin_y) * width_x + (x_j - begin_x)`` of i's
+table. ``scan`` is the tuple (half, ny, nx, left): half width of the window, positions of the scan, first column.
 
-Pixels are taken in blocks so that the patterns of a tile stay in the cache while they meet each other; several
-partners share one pass, which loads each pixel of the first pattern once. Sums run in one order, whatever the
-thread count: a tile is computed by one thread, and tiles do not depend on the number of threads.
+What makes them fast: the pixels of a pattern lie in blocks (see `arrays.blocks`), so that those of a tile stay in
+the cache while patterns meet each other; two neighbours meet the same five partners in one pass, so that what is
+loaded is used several times; a loop runs over the last axis only, because an index that might be negative keeps a
+compiler from using vector units. Sums run in one order, whatever the thread count: a tile is computed by one thread,
+and tiles do not depend on the number of threads.
 """
 
 import numba
 import numpy as np
 
+from fourdstem.methods.nonlocal_average.arrays import BLOCK
+
 FAST = {"reassoc", "contract", "nsz"}  # lets sums use vector lanes; NaN keeps its meaning
-DISTANCE_BLOCK = 512
-SUM_BLOCK = 512
 DUPLICATE = 1e-3  # some cameras hand out one frame twice
 NEGLIGIBLE = 1e-9  # of a weight; below the last bit of a float32 sum
 
@@ -55,135 +58,152 @@ def partners(y, x, y2, half, ny, nx):
 
 
 @numba.njit(nogil=True, cache=True, fastmath=FAST)
-def squared_differences(one, row, first, last, p0, p1, sums):
-    """Add ``Σ (one - row[x])²`` over pixels p0 to p1 to ``sums[x - first]`` for x from first to last."""
-    x = first
-    while x + 4 <= last:
-        s0 = s1 = s2 = s3 = np.float32(0)
-        a, b, c, d = row[x], row[x + 1], row[x + 2], row[x + 3]
-        for p in range(p0, p1):
-            z = one[p]
-            s0 += (z - a[p]) * (z - a[p])
-            s1 += (z - b[p]) * (z - b[p])
-            s2 += (z - c[p]) * (z - c[p])
-            s3 += (z - d[p]) * (z - d[p])
-        sums[x - first] += s0
-        sums[x - first + 1] += s1
-        sums[x - first + 2] += s2
-        sums[x - first + 3] += s3
-        x += 4
-    while x < last:
-        s0 = np.float32(0)
-        a = row[x]
-        for p in range(p0, p1):
-            s0 += (one[p] - a[p]) * (one[p] - a[p])
-        sums[x - first] += s0
-        x += 1
+def differences_2x5(z, i, j, row, k, block, sums, s):
+    """Add Σ (Z_i - Z_k)² of a block to ``sums[0]`` and Σ (Z_j - Z_k)² to ``sums[1]``, for five partners from k on.
+
+    Parameters
+    ----------
+    z : ndarray of float32, shape (capacity, columns, blocks, BLOCK)
+    i, j : tuple of int
+        Row and column of two patterns.
+    row, k : int
+        Row and first column of their partners.
+    block : int
+    sums : ndarray of float64, shape (2, partners)
+    s : int
+        Where in ``sums`` the five begin.
+    """
+    ac = ad = ae = af = ag = bc = bd = be = bf = bg = np.float32(0)
+    for p in range(BLOCK):
+        a, b = z[i[0], i[1], block, p], z[j[0], j[1], block, p]
+        c, d, e = z[row, k, block, p], z[row, k + 1, block, p], z[row, k + 2, block, p]
+        f, g = z[row, k + 3, block, p], z[row, k + 4, block, p]
+        ac += (a - c) * (a - c)
+        ad += (a - d) * (a - d)
+        ae += (a - e) * (a - e)
+        af += (a - f) * (a - f)
+        ag += (a - g) * (a - g)
+        bc += (b - c) * (b - c)
+        bd += (b - d) * (b - d)
+        be += (b - e) * (b - e)
+        bf += (b - f) * (b - f)
+        bg += (b - g) * (b - g)
+    for n, pair in enumerate(((ac, bc), (ad, bd), (ae, be), (af, bf), (ag, bg))):
+        sums[0, s + n] += pair[0]
+        sums[1, s + n] += pair[1]
+
+
+@numba.njit(nogil=True, cache=True, fastmath=FAST)
+def difference(z, i, j, block):
+    """Return Σ (Z_i - Z_j)² of a block; i and j are (row, column)."""
+    total = np.float32(0)
+    for p in range(BLOCK):
+        a, b = z[i[0], i[1], block, p], z[j[0], j[1], block, p]
+        total += (a - b) * (a - b)
+    return total
 
 
 @numba.njit(nogil=True, cache=True)
-def pair_distances(roots, tile, half, ny, table):
+def squared_differences(z, i, j, row, first, last, block, sums):
+    """Add what two patterns differ by from those of ``z[row, first:last]`` to ``sums[2, last - first]``."""
+    k = first
+    while k + 5 <= last:
+        differences_2x5(z, i, j, row, k, block, sums, k - first)
+        k += 5
+    while k < last:
+        sums[0, k - first] += difference(z, i, (row, k), block)
+        sums[1, k - first] += difference(z, j, (row, k), block)
+        k += 1
+
+
+@numba.njit(nogil=True, cache=True)
+def pair_range(y, x, second, y2, scan, columns):
+    """Range of columns that hold the partners of (y, x) and of (y, second) in row y2."""
+    half, ny, nx, left = scan
+    a, b = partners(y, x, y2, half, ny, nx)
+    c, d = partners(y, second, y2, half, ny, nx)
+    return max(min(a, c), left), min(max(b, d), left + columns)
+
+
+@numba.njit(nogil=True, cache=True)
+def pair_distances(roots, tile, scan, table):
     """Fill both slots of every pair whose later member lies in a tile: each sum is computed once.
 
     Parameters
     ----------
-    roots : ndarray of float32, shape (capacity, scan_x, n)
-        Square roots of counts.
+    roots : ndarray of float32, shape (capacity, columns, blocks, BLOCK)
+        What is compared.
     tile : tuple of int
         y0, y1, x0, x1.
-    half, ny : int
-        Half width of the window; rows of the scan.
-    table : ndarray of float64, shape (capacity, scan_x, window)
+    scan : tuple of int
+        half, ny, nx, left.
+    table : ndarray of float64, shape (capacity, columns, window)
         Σ (Z_i - Z_j)², filled.
     """
-    capacity, nx, n = roots.shape
+    capacity, columns, blocks, _ = roots.shape
+    half, ny, nx, left = scan
     y0, y1, x0, x1 = tile
-    reach = 2 * window_width(half, nx)
-    sums = np.zeros((y1 - y0, x1 - x0, min(2 * half, ny - 1) + 1, reach))
-    for p0 in range(0, n, DISTANCE_BLOCK):
-        p1 = min(p0 + DISTANCE_BLOCK, n)
+    sums = np.zeros((y1 - y0, (x1 - x0 + 1) // 2, min(2 * half, ny - 1) + 1, 2, 2 * window_width(half, nx) + 1))
+    ranges = np.zeros((*sums.shape[:3], 2), np.int64)
+    for y in range(y0, y1):
+        for x in range(x0, x1, 2):
+            for y2 in range(max(0, y - 2 * half), y + 1):
+                first, last = pair_range(y, x, min(x + 1, x1 - 1), y2, scan, columns)
+                ranges[y - y0, (x - x0) // 2, y - y2] = first - left, last - left
+    for block in range(blocks):
         for y in range(y0, y1):
-            for x in range(x0, x1):
-                for y2 in range(max(0, y - 2 * half), y + 1):
-                    first, last = partners(y, x, y2, half, ny, nx)
-                    into = sums[y - y0, x - x0, y - y2]
-                    squared_differences(roots[y % capacity, x], roots[y2 % capacity], first, last, p0, p1, into)
+            for y2 in range(max(0, y - 2 * half), y + 1):
+                for x in range(x0, x1, 2):
+                    i, j = (y % capacity, x - left), (y % capacity, min(x + 1, x1 - 1) - left)
+                    first, last = ranges[y - y0, (x - x0) // 2, y - y2]
+                    into = sums[y - y0, (x - x0) // 2, y - y2]
+                    squared_differences(roots, i, j, y2 % capacity, first, last, block, into)
     for y in range(y0, y1):
         for x in range(x0, x1):
+            pair = x - (x - x0) % 2
             for y2 in range(max(0, y - 2 * half), y + 1):
+                begin, _ = pair_range(y, pair, min(pair + 1, x1 - 1), y2, scan, columns)
                 first, last = partners(y, x, y2, half, ny, nx)
-                for x2 in range(first, last):
-                    keep(table, y, x, y2, x2, half, ny, sums[y - y0, x - x0, y - y2, x2 - first])
-                    keep(table, y2, x2, y, x, half, ny, sums[y - y0, x - x0, y - y2, x2 - first])
+                for x2 in range(max(first, left), min(last, left + columns)):
+                    value = sums[y - y0, (pair - x0) // 2, y - y2, x - pair, x2 - begin]
+                    keep(table, y, x, y2, x2, scan, value)
+                    keep(table, y2, x2, y, x, scan, value)
 
 
 @numba.njit(nogil=True, cache=True)
-def keep(table, y, x, y2, x2, half, ny, value):
+def keep(table, y, x, y2, x2, scan, value):
     """Store what belongs to the pair in the slot of (y2, x2) in the table of (y, x), if it has one."""
-    capacity, nx, _ = table.shape
+    half, ny, nx, left = scan
     width_x = window_width(half, nx)
     dy, dx = y2 - window_begin(y, half, ny), x2 - window_begin(x, half, nx)
     if 0 <= dy < window_width(half, ny) and 0 <= dx < width_x:
-        table[y % capacity, x, dy * width_x + dx] = value
+        table[y % table.shape[0], x - left, dy * width_x + dx] = value
 
 
 @numba.njit(nogil=True, cache=True)
-def noise_variances(table, y, half, ny, n, out):
-    """Fill ``out[x]`` with σ² of scan row y: the least Σ (Z_i - Z_j)² / 2n of the 8 neighbours.
-
-    Duplicates do not count, for they would make the noise vanish; without a neighbour that counts, σ² is NaN.
-    """
-    capacity, nx, _ = table.shape
-    width_x = window_width(half, nx)
-    for x in range(nx):
-        least = np.inf
-        for y2 in range(max(y - 1, 0), min(y + 2, ny)):
-            for x2 in range(max(x - 1, 0), min(x + 2, nx)):
-                slot = (y2 - window_begin(y, half, ny)) * width_x + x2 - window_begin(x, half, nx)
-                total = table[y % capacity, x, slot]
-                if (y2 != y or x2 != x) and DUPLICATE < total < least:
-                    least = total
-        out[x] = least / (2 * n) if least < np.inf else np.nan
-
-
-@numba.njit(nogil=True, cache=True)
-def row_weights(table, variance, y, half, ny, n, scale, out):
-    """Fill ``out[x]`` with the normalised weights of scan row y, and return their trust.
+def near_differences(rows, now, first, x0, x1, out):
+    """Fill ``out[x]`` with Σ (Z_i - Z_j)² of columns x0 to x1 and the neighbours W, NW, N, NE; NaN beyond the scan.
 
     Parameters
     ----------
-    table : ndarray of float64, shape (capacity, scan_x, window)
-        From `pair_distances`.
-    variance : ndarray of float64, shape (scan_y, scan_x)
-        From `noise_variances`.
-    y, half, ny, n : int
-        Scan row, half width of the window, rows of the scan, pixels compared.
-    scale : tuple of float
-        λ and d₀.
-    out : ndarray of float32, shape (scan_x, window)
-
-    Returns
-    -------
-    ndarray of float32, shape (2, scan_x)
-        Effective number and self-weight.
+    rows : ndarray of float32, shape (2, scan_x, blocks, BLOCK)
+        A scan row, ``rows[now]``, and the one before.
+    now : int
+    first : bool
+        There is no row before.
+    x0, x1 : int
+    out : ndarray of float32, shape (scan_x, 4)
     """
-    capacity, nx, _ = table.shape
-    width_y, width_x = window_width(half, ny), window_width(half, nx)
-    weight = np.empty(width_y * width_x)
-    trust = np.empty((2, nx), np.float32)
-    for x in range(nx):
-        for slot in range(weight.size):
-            y2 = window_begin(y, half, ny) + slot // width_x
-            x2 = window_begin(x, half, nx) + slot % width_x
-            if y2 == y and x2 == x:
-                weight[slot] = 1.0
-            else:
-                weight[slot] = pair_weight(table[y % capacity, x, slot], variance[y, x] + variance[y2, x2], n, scale)
-        total = weight.sum()
-        trust[0, x] = total**2 / (weight**2).sum()
-        trust[1, x] = 1 / total
-        out[x] = weight / total
-    return trust
+    _, nx, blocks, _ = rows.shape
+    for x in range(x0, x1):
+        for k in range(4):
+            row, x2 = (now, x - 1) if k == 0 else (1 - now, x + k - 2)
+            total = np.nan
+            if 0 <= x2 < nx and (k == 0 or not first):
+                total = 0.0
+                for block in range(blocks):
+                    total += difference(rows, (now, x), (row, x2), block)
+            out[x, k] = total
 
 
 @numba.njit(nogil=True, cache=True)
@@ -197,50 +217,149 @@ def pair_weight(total, variance, n, scale):
     return weight if weight >= NEGLIGIBLE else 0.0
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"contract"})
-def add_row(weights, row, p0, p1, out):
-    """Add ``Σ_k weights[k] * row[k]`` over pixels p0 to p1 to ``out``."""
-    k = 0
-    while k + 3 <= weights.size:
-        u, v, w = weights[k], weights[k + 1], weights[k + 2]
-        if u > 0 or v > 0 or w > 0:
-            a, b, c = row[k], row[k + 1], row[k + 2]
-            for p in range(p0, p1):
-                out[p] += u * a[p] + v * b[p] + w * c[p]
-        k += 3
-    while k < weights.size:
-        if weights[k] > 0:
-            a = row[k]
-            for p in range(p0, p1):
-                out[p] += weights[k] * a[p]
-        k += 1
-
-
 @numba.njit(nogil=True, cache=True)
-def weighted_sums(values, weights, tile, half, ny, out):
-    """Fill ``out[y - y0, x]`` with the weighted sums of a tile's windows.
+def row_weights(table, variance, y, x0, x1, scan, n, scale, out):
+    """Fill ``out[x - x0]`` with the normalised weights of columns x0 to x1 of scan row y, and return their trust.
 
     Parameters
     ----------
-    values : ndarray of float32, shape (capacity, scan_x, pixels)
-    weights : ndarray of float32, shape (rows, scan_x, window)
-        Of the rows from y0 on.
-    tile : tuple of int
-        y0, y1, x0, x1.
-    half, ny : int
-        Half width of the window; rows of the scan.
-    out : ndarray of float32, shape (rows, scan_x, pixels)
+    table : ndarray of float64, shape (capacity, columns, window)
+        From `pair_distances`.
+    variance : ndarray of float64, shape (scan_y, scan_x)
+        σ².
+    y, x0, x1 : int
+    scan : tuple of int
+        half, ny, nx, left.
+    n : int
+        Pixels compared.
+    scale : tuple of float
+        λ and d₀.
+    out : ndarray of float32, shape (x1 - x0, window)
+
+    Returns
+    -------
+    ndarray of float32, shape (2, x1 - x0)
+        Effective number and self-weight.
     """
-    capacity, nx, n = values.shape
+    half, ny, nx, left = scan
+    width_y, width_x = window_width(half, ny), window_width(half, nx)
+    weight = np.empty(width_y * width_x)
+    trust = np.empty((2, x1 - x0), np.float32)
+    for x in range(x0, x1):
+        for slot in range(weight.size):
+            y2 = window_begin(y, half, ny) + slot // width_x
+            x2 = window_begin(x, half, nx) + slot % width_x
+            if y2 == y and x2 == x:
+                weight[slot] = 1.0
+            else:
+                total = table[y % table.shape[0], x - left, slot]
+                weight[slot] = pair_weight(total, variance[y, x] + variance[y2, x2], n, scale)
+        total = weight.sum()
+        trust[0, x - x0] = total**2 / (weight**2).sum()
+        trust[1, x - x0] = 1 / total
+        out[x - x0] = weight / total
+    return trust
+
+
+@numba.njit(nogil=True, cache=True, fastmath={"contract"})
+def add_2x5(z, row, k, block, weights, n, out, i, j):
+    """Add to ``out[i]`` and ``out[j]`` the weighted block of five patterns from ``z[row, k]`` on.
+
+    Parameters
+    ----------
+    z : ndarray of float32, shape (capacity, columns, blocks, BLOCK)
+    row, k, block : int
+    weights : ndarray of float32, shape (2, columns)
+        Those of i and j, from column n on.
+    n : int
+    out : ndarray of float32, shape (rows, columns, blocks, BLOCK)
+    i, j : tuple of int
+        Row and column; not the same.
+    """
+    a0, a1, a2, a3, a4 = weights[0, n], weights[0, n + 1], weights[0, n + 2], weights[0, n + 3], weights[0, n + 4]
+    b0, b1, b2, b3, b4 = weights[1, n], weights[1, n + 1], weights[1, n + 2], weights[1, n + 3], weights[1, n + 4]
+    for p in range(BLOCK):
+        c, d, e = z[row, k, block, p], z[row, k + 1, block, p], z[row, k + 2, block, p]
+        f, g = z[row, k + 3, block, p], z[row, k + 4, block, p]
+        a, b = out[i[0], i[1], block, p], out[j[0], j[1], block, p]
+        # Two short chains: one of five would wait for itself.
+        out[i[0], i[1], block, p] = (a + a0 * c + a1 * d) + (a2 * e + a3 * f + a4 * g)
+        out[j[0], j[1], block, p] = (b + b0 * c + b1 * d) + (b2 * e + b3 * f + b4 * g)
+
+
+@numba.njit(nogil=True, cache=True, fastmath={"contract"})
+def add_one(z, row, k, block, weight, out, i):
+    """Add to ``out[i]`` the weighted block of ``z[row, k]``."""
+    for p in range(BLOCK):
+        out[i[0], i[1], block, p] = out[i[0], i[1], block, p] + weight * z[row, k, block, p]
+
+
+@numba.njit(nogil=True, cache=True)
+def add_row(z, row, first, block, weights, out, i, j):
+    """Add to ``out[i]`` and ``out[j]`` the weighted block of as many patterns as there are weights, from first on."""
+    n, count = 0, weights.shape[1]
+    while n + 5 <= count:
+        add_2x5(z, row, first + n, block, weights, n, out, i, j)
+        n += 5
+    while n < count:
+        add_one(z, row, first + n, block, weights[0, n], out, i)
+        add_one(z, row, first + n, block, weights[1, n], out, j)
+        n += 1
+
+
+@numba.njit(nogil=True, cache=True)
+def by_pairs(weights, tile, core, scan):
+    """Return weights (rows, pairs, window rows, 2, columns): those of two neighbours side by side, 0 beyond a window.
+
+    See `weighted_sums` for the parameters.
+    """
+    half, ny, nx, _ = scan
     y0, y1, x0, x1 = tile
     width_y, width_x = window_width(half, ny), window_width(half, nx)
-    for p0 in range(0, n, SUM_BLOCK):
-        p1 = min(p0 + SUM_BLOCK, n)
+    out = np.zeros((y1 - y0, (x1 - x0 + 1) // 2, width_y, 2, width_x + 1), np.float32)
+    for y in range(y0, y1):
+        for x in range(x0, x1):
+            side = (x - x0) % 2
+            begin = window_begin(x, half, nx) - window_begin(x - side, half, nx)
+            for k in range(width_y):
+                own = weights[y - y0, x - core, k * width_x : (k + 1) * width_x]
+                out[y - y0, (x - x0) // 2, k, side, begin : begin + width_x] = own
+    return out
+
+
+@numba.njit(nogil=True, cache=True)
+def weighted_sums(values, weights, tile, core, scan, out):
+    """Fill ``out[y - y0, x - core]`` with the weighted sums of a tile's windows.
+
+    Parameters
+    ----------
+    values : ndarray of float32, shape (capacity, columns, blocks, BLOCK)
+    weights : ndarray of float32, shape (rows, core columns, window)
+        Of the rows from y0 on and the columns from ``core`` on.
+    tile : tuple of int
+        y0, y1, x0, x1.
+    core : int
+        First column of ``weights`` and ``out``.
+    scan : tuple of int
+        half, ny, nx, left.
+    out : ndarray of float32, shape (rows, core columns + 1, blocks, BLOCK)
+        Filled; the last column is spoilt.
+    """
+    half, ny, nx, left = scan
+    y0, y1, x0, x1 = tile
+    width_y, width_x = window_width(half, ny), window_width(half, nx)
+    paired = by_pairs(weights, tile, core, scan)
+    spoilt = out.shape[1] - 1
+    for block in range(values.shape[2]):
         for y in range(y0, y1):
-            for x in range(x0, x1):
-                total = out[y - y0, x]
-                total[p0:p1] = 0
-                begin = window_begin(x, half, nx)
-                for k in range(width_y):
-                    row = values[(window_begin(y, half, ny) + k) % capacity, begin : begin + width_x]
-                    add_row(weights[y - y0, x, k * width_x : (k + 1) * width_x], row, p0, p1, total)
+            out[y - y0, x0 - core : x1 - core, block] = 0
+            for k in range(width_y):
+                row = (window_begin(y, half, ny) + k) % values.shape[0]
+                for x in range(x0, x1, 2):
+                    begin, count = window_begin(x, half, nx), width_x
+                    i, j = (y - y0, x - core), (y - y0, spoilt)
+                    if x + 1 < x1:
+                        count += window_begin(x + 1, half, nx) - begin
+                        j = (y - y0, x + 1 - core)
+                    own = paired[y - y0, (x - x0) // 2, k, :, :count]
+                    add_row(values, row, begin - left, block, own, out, i, j)

@@ -24,8 +24,8 @@ class Source:
         Whole pixels (y, x) by which the beam lies off the middle of the detector.
     pixels : ndarray of int64, shape (n, 2)
         Pixels (y, x) of a shifted pattern that are compared, recorded at every position.
-    minimum : float
-        Lowest count of the scan's usable pixels.
+    zero : float
+        Count whose root is 0.
     root : bool
         Accumulate square roots instead of counts.
     """
@@ -33,35 +33,57 @@ class Source:
     cube: Cube
     shift: np.ndarray
     pixels: np.ndarray
-    minimum: float
+    zero: float
     root: bool
 
-    def prepare(self, patterns: np.ndarray, unit: Unit) -> tuple[np.ndarray, np.ndarray]:
-        """Return roots (n_patterns, n) to compare and values (n_patterns, n_y * n_x) to accumulate, float32."""
-        recorded, correction = patterns[: unit.count], self.cube.correction
-        roots = np.empty((unit.count, len(self.pixels)), np.float32)
-        if correction is None:
-            shifted_roots(recorded, self.shift[unit.where], self.pixels, self.minimum, roots)
-            return roots, self.to_average(recorded)
-        corrected = correction.apply(recorded, unit.where)
-        shifted_roots(repair(recorded, correction.bad), self.shift[unit.where], self.pixels, self.minimum, roots)
-        # Without a beam there is nothing to align: NaN makes every distance to it, and so its σ, unknown.
-        roots[np.isnan(correction.centre_px[unit.where]).any(axis=-1)] = np.nan
-        return roots, self.to_average(corrected)
+    @property
+    def n(self) -> int:
+        """How many pixels are compared."""
+        return len(self.pixels)
+
+    def compared(self, patterns: np.ndarray, unit: Unit) -> np.ndarray:
+        """Return float32 roots (n_patterns, n) of patterns as they are stored."""
+        correction, width = self.cube.correction, self.cube.detector_shape[1]
+        roots = np.empty((unit.count, self.n), np.float32)
+        if correction is not None and correction.bad.any():
+            patterns = repair(patterns.astype(np.float32), correction.bad)
+        along = np.array([width, 1])
+        first, length = runs(self.pixels @ along)
+        shifted_roots(
+            patterns.reshape(unit.count, -1), self.shift[unit.where] @ along, first, length, self.zero, roots
+        )
+        if correction is not None:
+            # Without a beam there is nothing to align: NaN makes every distance to it, and so its σ, unknown.
+            roots[np.isnan(correction.centre_px[unit.where]).any(axis=-1)] = np.nan
+        return roots
+
+    def accumulated(self, patterns: np.ndarray, unit: Unit) -> np.ndarray:
+        """Return float32 values (n_patterns, n_y * n_x) of patterns as they are stored, corrected: what is averaged."""
+        correction = self.cube.correction
+        corrected = patterns.astype(np.float32) if correction is None else correction.apply(patterns, unit.where)
+        return self.to_average(corrected)
 
     @property
     def offset(self) -> float:
-        """Lowest count in the frame of the averaged patterns, from which the detector's offset is subtracted."""
-        return self.minimum - (0.0 if self.cube.correction is None else self.cube.correction.offset_counts)
+        """`zero` in the frame of the averaged patterns, from which the detector's offset is subtracted."""
+        return self.zero - (0.0 if self.cube.correction is None else self.cube.correction.offset_counts)
 
     def to_average(self, patterns: np.ndarray) -> np.ndarray:
         """Return what is accumulated, (n_patterns, n_y * n_x)."""
         flat = patterns.reshape(len(patterns), -1)
-        return np.sqrt(np.maximum(flat - np.float32(self.offset), 0)) if self.root else flat
+        if not self.root:
+            return flat
+        roots = np.empty_like(flat)
+        whole = np.array([0]), np.array([flat.shape[1]])
+        shifted_roots(flat, np.zeros(len(flat), np.int64), *whole, self.offset, roots)
+        return roots
 
     def from_average(self, values: np.ndarray) -> np.ndarray:
         """Undo `to_average`: counts (n_patterns, detector_y, detector_x), 0 where they mean nothing."""
-        counts = values * values + np.float32(self.offset) if self.root else values
+        counts = values
+        if self.root:
+            counts = values * values
+            counts += np.float32(self.offset)
         counts = counts.reshape(len(values), *self.cube.detector_shape)
         counts[:, np.asarray(self.cube.valid) == 0] = 0
         return counts
@@ -91,6 +113,8 @@ def open_source(cube: Cube, params, beam_radius_px: float | None) -> Source:
     else:
         good = ~cube.correction.bad
         usable = good | repairable(cube.correction.bad)
+        if cube.correction.saturated is not None:
+            usable &= ~cube.correction.saturated  # a clipped count says nothing of likeness
         shift = whole_pixel_shift(cube.correction.centre_px, cube.detector_shape)
     compared = _compared(cube, params)
     if params.mask_direct_beam:
@@ -103,7 +127,40 @@ def open_source(cube: Cube, params, beam_radius_px: float | None) -> Source:
             expected=f"at least {LEAST_SHARE:.0%}",
             do="Look at the measured centres and at the detector mask, or raise mask_fraction.",
         )
-    return Source(cube, shift, pixels, lowest_count(cube, good), params.average_in == "sqrt")
+    lowest = lowest_count(cube, good)
+    zero = lowest if transform_of(cube, params) == "root" else anscombe_zero(cube.correction)
+    return Source(cube, shift, pixels, zero, params.average_in == "sqrt")
+
+
+def transform_of(cube: Cube, params) -> str:
+    """Return "root" or "anscombe", whichever is in force.
+
+    Raises
+    ------
+    InputError
+        If "anscombe" is asked for and the detector's gain is not known.
+    """
+    known = cube.correction is not None and np.isfinite(cube.correction.counts_per_electron)
+    if params.transform == "anscombe" and not known:
+        raise InputError(
+            "the gain of the detector is not known",
+            where="nonlocal_average.transform: anscombe",
+            expected="acquisition.counts_per_electron, or a scan from which it can be estimated",
+            do="Supply counts_per_electron and readout_noise_counts, or set transform to root.",
+        )
+    if params.transform == "auto":
+        return "anscombe" if known and cube.correction.readout_noise_counts > 0 else "root"
+    return params.transform
+
+
+def anscombe_zero(correction) -> float:
+    """Return the count whose root is 0 in the generalised Anscombe transform, which makes readout noise even too.
+
+    √(I - offset + 3/8 gain + readout² / gain), all in counts. Source: Murtagh, Starck, Bijaoui, Astron. Astrophys.
+    Suppl. 112, 179 (1995).
+    """
+    gain, noise = correction.counts_per_electron, np.nan_to_num(correction.readout_noise_counts)
+    return float(correction.offset_counts - 0.375 * gain - noise**2 / gain)
 
 
 def most_compared(cube: Cube, params) -> int:
@@ -175,20 +232,32 @@ def _beam_radius_px(cube: Cube, beam_radius_px: float | None) -> float:
     return about.convergence_mrad * 1e-3 / about.wavelength_angstrom / about.pixel_inv_angstrom
 
 
+def runs(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return first and length of each run of consecutive numbers of an ascending array."""
+    breaks = np.flatnonzero(np.diff(pixels) != 1) + 1
+    begin = np.concatenate([[0], breaks])
+    return pixels[begin], np.diff(np.concatenate([begin, [len(pixels)]]))
+
+
 @numba.njit(nogil=True, cache=True)
-def shifted_roots(patterns, shift, pixels, minimum, out):
-    """Fill ``out[i, k] = √(I - minimum)`` of pixel k of pattern i, moved by a whole-pixel shift.
+def shifted_roots(patterns, shift, first, length, zero, out):
+    """Fill ``out[i]`` with √(I - zero) of runs of pixels of pattern i, moved by a whole-pixel shift.
 
     Parameters
     ----------
-    patterns : ndarray of float32, shape (n_patterns, detector_y, detector_x)
-    shift : ndarray of int64, shape (n_patterns, 2)
-    pixels : ndarray of int64, shape (n, 2)
-    minimum : float
+    patterns : ndarray, shape (n_patterns, detector_y * detector_x)
+    shift : ndarray of int64, shape (n_patterns,)
+        In pixels of the flat pattern.
+    first, length : ndarray of int64, shape (n_runs,)
+        Likewise; see `runs`.
+    zero : float
     out : ndarray of float32, shape (n_patterns, n)
     """
-    low = np.float32(minimum)
+    low = np.float32(zero)
     for i in range(out.shape[0]):
-        for k in range(out.shape[1]):
-            count = patterns[i, pixels[k, 0] + shift[i, 0], pixels[k, 1] + shift[i, 1]]
-            out[i, k] = np.sqrt(max(count - low, np.float32(0)))
+        k = 0
+        for begin, count in zip(first, length):  # noqa: B905  numba knows no strict
+            counts, roots = patterns[i, begin + shift[i] : begin + shift[i] + count], out[i, k : k + count]
+            for p in range(count):
+                roots[p] = np.sqrt(max(np.float32(counts[p]) - low, np.float32(0)))
+            k += count

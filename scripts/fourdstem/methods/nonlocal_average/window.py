@@ -8,28 +8,58 @@ import numpy as np
 from fourdstem.cube import UNIT, Cube
 from fourdstem.errors import InputError
 from fourdstem.methods.nonlocal_average import kernels
+from fourdstem.methods.nonlocal_average.arrays import blocks, flat, padded
+from fourdstem.methods.nonlocal_average.projection import Projection, window_weights
 from fourdstem.methods.nonlocal_average.source import Source
 
 ROWS = (4, 2, 1)  # scan rows worked on together, the most that memory allows: the cache is loaded fewer times
-COLUMNS = 16  # of a tile; fixed, so that the answer depends neither on threads nor on memory
+COLUMNS = 16  # of a tile; even and fixed, so that the answer depends neither on threads nor on memory
+STRIP = 256  # columns averaged in one pass over the scan; fixed, because it decides the order in which files are filled
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """How patterns are compared.
+
+    Attributes
+    ----------
+    n : int
+        Pixels compared; 0: the projection is compared instead.
+    scale : tuple of float
+        λ and d₀.
+    variance : ndarray of float64, shape (scan_y, scan_x)
+        σ² of the pixels compared.
+    projection : Projection or None
+    """
+
+    n: int
+    scale: tuple[float, float]
+    variance: np.ndarray
+    projection: Projection | None = None
+
+    def weights(self, ring: "Ring", y: int, out) -> np.ndarray:
+        """Fill ``out`` (columns, window) with the weights of scan row y, and return their trust (2, columns)."""
+        if self.projection is not None:
+            return window_weights(self.projection, y, *ring.core, ring.scan, self.scale, out)
+        return kernels.row_weights(ring.table, self.variance, y, *ring.core, ring.scan, self.n, self.scale, out)
 
 
 @dataclass
 class Ring:
-    """The scan rows that are held: row y lies at ``y % capacity``.
+    """The scan rows that are held: row y lies at ``y % capacity``; columns x0 to x1, averaged from core to end.
 
     Attributes
     ----------
     shape : tuple of int
         (scan_y, scan_x).
-    half : int
-        Half width of the window.
-    n, pixels, rows : int
-        Pixels compared; pixels accumulated; scan rows worked on together.
-    roots, values, table : ndarray
+    half, n, pixels, rows : int
+        Half width of the window; numbers compared; pixels accumulated; scan rows worked on together.
+    core : tuple of int
+        First and last + 1 column that is averaged.
+    x0, x1 : int
+        Columns held: those and what their windows reach.
+    roots, values, table, sums : ndarray
         See `kernels`.
-    variance : ndarray of float64, shape (scan_y, scan_x)
-        σ²; the one array that grows with the scan, along with the maps.
     """
 
     shape: tuple[int, int]
@@ -37,19 +67,44 @@ class Ring:
     n: int
     pixels: int
     rows: int
+    core: tuple[int, int]
+    x0: int = field(init=False)
+    x1: int = field(init=False)
     roots: np.ndarray = field(init=False)
     values: np.ndarray = field(init=False)
     table: np.ndarray = field(init=False)
-    variance: np.ndarray = field(init=False)
+    sums: np.ndarray = field(init=False)
 
     def __post_init__(self):
         ny, nx = self.shape
-        capacity = min(rows_held(self.half, self.rows), ny)
+        self.x0, self.x1 = held_columns(self.core, self.half, nx)
+        held = (min(rows_held(self.half, self.rows), ny), self.x1 - self.x0)
         width = kernels.window_width(self.half, ny) * kernels.window_width(self.half, nx)
-        self.roots = np.empty((capacity, nx, self.n), np.float32)
-        self.values = np.empty((capacity, nx, self.pixels), np.float32)
-        self.table = np.zeros((capacity, nx, width))
-        self.variance = np.full(self.shape, np.nan)
+        self.roots = blocks(*held, self.n)
+        self.values = blocks(*held, self.pixels)
+        self.table = np.zeros((*held, width))
+        self.sums = blocks(min(self.rows, ny), self.core[1] - self.core[0] + 1, self.pixels)
+
+    @property
+    def scan(self) -> tuple[int, int, int, int]:
+        """What `kernels` want to know of where the ring lies."""
+        return (self.half, *self.shape, self.x0)
+
+    def put(self, unit, roots, values) -> None:
+        """Store the patterns of a unit."""
+        row, here = unit.y % len(self.roots), slice(unit.x0 - self.x0, unit.x1 - self.x0)
+        flat(self.roots)[row, here, : self.n] = roots
+        flat(self.values)[row, here, : self.pixels] = values
+
+
+def strips(nx: int) -> list[tuple[int, int]]:
+    """Return (first, last + 1) of the columns that are averaged in one pass."""
+    return [(x, min(x + STRIP, nx)) for x in range(0, nx, STRIP)]
+
+
+def held_columns(core: tuple[int, int], half: int, nx: int) -> tuple[int, int]:
+    """Return the columns that the windows of a strip reach; those at the edges of the scan reach 2 half widths."""
+    return max(core[0] - 2 * half, 0), min(core[1] + 2 * half, nx)
 
 
 def rows_held(half: int, rows: int) -> int:
@@ -65,17 +120,21 @@ def needed_mb(cube: Cube, params, n: int, rows: int) -> float:
     cube : Cube
     params : Params
     n : int
-        Pixels compared.
+        Numbers compared per pattern.
     rows : int
         Scan rows worked on together.
     """
     ny, nx, *detector = cube.shape
     pixels, half = int(np.prod(detector)), params.window_half_width_px
     window = kernels.window_width(half, ny) * kernels.window_width(half, nx)
-    held = min(rows_held(half, rows), ny) * nx * (4 * n + 4 * pixels + 8 * window)
-    work = min(rows, ny) * nx * (4 * pixels + 4 * window) + 2 * nx * 4 * pixels  # counts of one row being written
-    unit = UNIT * (4 * n + 5 * 4 * pixels)  # as stored, padded, repaired, corrected; roots
-    return (held + work + unit + 4 * 8 * ny * nx) / 2**20
+    x0, x1 = held_columns((0, min(STRIP, nx)), half, nx)
+    if nx > 2 * STRIP:
+        x1 += 2 * half  # a strip inside the scan reaches to both sides
+    held = min(rows_held(half, rows), ny) * (x1 - x0) * (4 * padded(n) + 4 * padded(pixels) + 8 * window)
+    # Sums, counts of one row being written, weights and contributors.
+    work = min(rows, ny) * min(STRIP, nx) * (4 * padded(pixels) + 8 * window) + 2 * min(STRIP, nx) * 4 * pixels
+    unit = UNIT * (4 * n + 6 * 4 * pixels)  # as stored, padded, repaired twice, corrected; roots
+    return (held + work + unit + 8 * 8 * ny * nx) / 2**20
 
 
 def rows_together(cube: Cube, params, n: int) -> int:
@@ -92,7 +151,7 @@ def rows_together(cube: Cube, params, n: int) -> int:
     _, nx, *detector = cube.shape
     need = int(np.ceil(needed_mb(cube, params, n, ROWS[-1])))
     raise InputError(
-        f"needs {need} MB for rows of {nx} patterns of {detector[0]}x{detector[1]} px",
+        f"needs {need} MB for rows of {min(nx, STRIP)} patterns of {detector[0]}x{detector[1]} px",
         where="nonlocal_average job, mem_mb",
         expected=f"at most {cube.memory_mb:g} MB",
         do=f"Run with --set-resources nonlocal_average:mem_mb={need}, or choose a smaller window_half_width_px, "
@@ -100,87 +159,95 @@ def rows_together(cube: Cube, params, n: int) -> int:
     )
 
 
-def average_window(source: Source, params, out, rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def average_window(source: Source, likeness: Likeness, params, out, rows: int) -> np.ndarray:
     """Average every pattern over its search window.
 
     Parameters
     ----------
     source : Source
+    likeness : Likeness
     params : Params
-    out : array-like of shape (scan_y, scan_x, detector_y, detector_x)
+    out : Output
     rows : int
         Scan rows worked on together, from `rows_together`.
 
     Returns
     -------
-    tuple of ndarray of float32, shape (scan_y, scan_x)
-        Effective number, self-weight and σ.
+    ndarray of float32, shape (2, scan_y, scan_x)
+        Effective number and self-weight.
     """
     cube = source.cube
-    ny, nx = cube.scan_shape
-    n, pixels = len(source.pixels), int(np.prod(cube.detector_shape))
-    ring = Ring((ny, nx), params.window_half_width_px, n, pixels, rows)
-    spare = cube.memory_mb - needed_mb(cube, params, n, rows)
-    incoming = replace(cube.recorded(), memory_mb=max(spare, 0.0))  # one unit at least, which is counted
-    trust = np.empty((2, ny, nx), np.float32)
-    arrived = finished = 0
+    trust = np.empty((2, *cube.scan_shape), np.float32)
+    spare = cube.memory_mb - needed_mb(cube, params, likeness.n, rows)
+    incoming = replace(cube, memory_mb=max(spare, 0.0))  # one unit at least, which is counted
     with ThreadPoolExecutor(cube.threads) as pool:
-        for unit, (roots, values) in incoming.map_units(source.prepare):
-            row = unit.y % len(ring.roots)
-            ring.roots[row, unit.x0 : unit.x1], ring.values[row, unit.x0 : unit.x1] = (roots, values)
-            if unit.x1 < nx or (unit.y + 1 < ny and (unit.y + 1) % rows):
-                continue
+        for core in strips(cube.scan_shape[1]):
+            pixels = int(np.prod(cube.detector_shape))
+            ring = Ring(cube.scan_shape, params.window_half_width_px, likeness.n, pixels, rows, core)
+            _average_strip(ring, source, likeness, incoming, pool, out, trust)
+    return trust
+
+
+def _average_strip(ring: Ring, source: Source, likeness: Likeness, incoming: Cube, pool, out, trust) -> None:
+    ny, rows = ring.shape[0], ring.rows
+    arrived = finished = 0
+
+    def prepare(patterns, unit):
+        roots = source.compared(patterns, unit) if likeness.n else np.empty((unit.count, 0), np.float32)
+        return roots, source.accumulated(patterns, unit)
+
+    for unit, (roots, values) in incoming.map_stored(prepare, (ring.x0, ring.x1)):
+        ring.put(unit, roots, values)
+        if unit.x1 < ring.x1 or (unit.y + 1 < ny and (unit.y + 1) % rows):
+            continue
+        if likeness.n:
             _compare(ring, arrived, unit.y + 1, pool)
-            arrived = unit.y + 1
-            while finished < ny and _last_needed(ring, finished) < arrived:
-                stop = min(finished + rows, ny)
-                trust[:, finished:stop] = _average(ring, source, params, (finished, stop), pool, out)
-                finished = stop
-    return trust[0], trust[1], np.sqrt(ring.variance).astype(np.float32)
+        arrived = unit.y + 1
+        while finished < ny and _last_needed(ring, finished) < arrived:
+            stop = min(finished + rows, ny)
+            _average(ring, source, likeness, (finished, stop), pool, out, trust)
+            finished = stop
 
 
 def _last_needed(ring: Ring, y0: int) -> int:
-    """Last scan row that the group of rows from y0 on needs: its windows, and one row for their noise."""
+    """Last scan row that the windows of the group of rows from y0 on need."""
     ny = ring.shape[0]
     y = min(y0 + ring.rows, ny) - 1
-    last = kernels.window_begin(y, ring.half, ny) + kernels.window_width(ring.half, ny) - 1
-    return min(last + 1, ny - 1)
+    return kernels.window_begin(y, ring.half, ny) + kernels.window_width(ring.half, ny) - 1
 
 
-def _tiles(y0: int, y1: int, nx: int) -> list[tuple[int, int, int, int]]:
-    return [(y0, y1, x, min(x + COLUMNS, nx)) for x in range(0, nx, COLUMNS)]
+def _tiles(y0: int, y1: int, x0: int, x1: int) -> list[tuple[int, int, int, int]]:
+    return [(y0, y1, x, min(x + COLUMNS, x1)) for x in range(x0, x1, COLUMNS)]
 
 
 def _compare(ring: Ring, y0: int, y1: int, pool) -> None:
-    """Compare rows y0 to y1 with each other and with those before, then estimate all noise that can be."""
-    ny, nx = ring.shape
+    """Compare rows y0 to y1 with each other and with those before."""
     ring.table[np.arange(y0, y1) % len(ring.table)] = 0
+    tiles = _tiles(y0, y1, ring.x0, ring.x1)
+    list(pool.map(lambda tile: kernels.pair_distances(ring.roots, tile, ring.scan, ring.table), tiles))
+
+
+def _average(ring: Ring, source: Source, likeness: Likeness, rows: tuple[int, int], pool, out, trust) -> None:
+    """Average rows y0 to y1 of the strip and write them with their trust."""
+    (y0, y1), (x0, x1) = rows, ring.core
+    weights = np.empty((y1 - y0, x1 - x0, ring.table.shape[2]), np.float32)
+    for y in range(y0, y1):
+        trust[:, y, x0:x1] = likeness.weights(ring, y, weights[y - y0])
 
     def work(tile):
-        kernels.pair_distances(ring.roots, tile, ring.half, ny, ring.table)
+        kernels.weighted_sums(ring.values, weights, tile, x0, ring.scan, ring.sums)
 
-    list(pool.map(work, _tiles(y0, y1, nx)))
-    for y in range(max(y0 - 1, 0), y1 if y1 == ny else y1 - 1):
-        kernels.noise_variances(ring.table, y, ring.half, ny, ring.n, ring.variance[y])
-
-
-def _average(ring: Ring, source: Source, params, rows: tuple[int, int], pool, out) -> np.ndarray:
-    """Average rows y0 to y1, write them, and return effective number and self-weight (2, rows, scan_x)."""
-    ny, nx = ring.shape
-    y0, y1 = rows
-    weights = np.empty((y1 - y0, nx, ring.table.shape[2]), np.float32)
-    trust = np.empty((2, y1 - y0, nx), np.float32)
-    scale = (float(params.lambda_value), float(params.distance_offset))
+    list(pool.map(work, _tiles(y0, y1, x0, x1)))
     for y in range(y0, y1):
-        trust[:, y - y0] = kernels.row_weights(
-            ring.table, ring.variance, y, ring.half, ny, ring.n, scale, weights[y - y0]
-        )
-    sums = np.empty((y1 - y0, nx, ring.pixels), np.float32)
+        counts = source.from_average(flat(ring.sums)[y - y0, : x1 - x0, : ring.pixels])
+        out.write(y, x0, x1, counts, members_of(ring, y), weights[y - y0])
 
-    def work(tile):
-        kernels.weighted_sums(ring.values, weights, tile, ring.half, ny, sums)
 
-    list(pool.map(work, _tiles(y0, y1, nx)))
-    for y in range(y0, y1):
-        out[y, 0:nx] = source.from_average(sums[y - y0])
-    return trust
+def members_of(ring: Ring, y: int) -> np.ndarray:
+    """Return int32 (columns, window): index ``y * scan_x + x`` of what the windows of a row of the strip hold."""
+    half, ny, nx, _ = ring.scan
+    width_y, width_x = kernels.window_width(half, ny), kernels.window_width(half, nx)
+    rows = kernels.window_begin(y, half, ny) + np.arange(width_y)
+    begin = np.array([kernels.window_begin(x, half, nx) for x in range(*ring.core)])
+    columns = begin[:, None] + np.arange(width_x)
+    return (rows[:, None] * nx + columns[:, None, :]).reshape(len(begin), -1).astype(np.int32)

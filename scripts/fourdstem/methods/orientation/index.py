@@ -84,6 +84,9 @@ class Result:
     candidate_correlation: np.ndarray = quantity("scan_y scan_x candidate", "", "Correlations of the candidates")
     candidate_phase: np.ndarray = quantity("scan_y scan_x candidate", "", "Phases of the candidates")
     phase_name: tuple[str, ...] = quantity("phase", "", "Names of the phases")
+    foreign_weight: np.ndarray | None = quantity(
+        "scan_y scan_x", "", "Share of the averaged weight from positions indexed more than 5° away", default=None
+    )
 
 
 def compute(cube: Cube, crystals: list[Crystal], params: Params, device: str = "cpu") -> Result:

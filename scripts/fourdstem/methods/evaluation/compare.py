@@ -5,17 +5,16 @@ share of all positions and of the *identifiable* ones: those whose noise-free pa
 rightly and for which no other orientation fits equally well.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
-from fourdstem.cube import Cube
+from fourdstem.methods.evaluation.quality import effective_number, foreign_weight
+from fourdstem.methods.evaluation.rivals import NOISE_FREE, NONLOCAL, OVER_POSITIONS
 from fourdstem.methods.orientation import misorientation_deg
 from fourdstem.schema import quantity, setting
-
-NOISE_FREE = "noise_free"
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,12 @@ class Params:
     identifiable_correlation: float = setting(
         0.01, "A candidate fits equally well if its correlation is within this of the best.", minimum=0, maximum=1
     )
-    box_half_widths_px: tuple[int, ...] = setting(
-        (1, 4), "Half-widths of the box averages that are compared: 1 is 3×3, 4 is 9×9.", minimum=0, maximum=100
+    compared: tuple[str, ...] = setting(
+        ("box_3x3", "box_9x9"),
+        "Averages that are made and indexed beside the configured sources: over a box of positions, over a Gaussian "
+        "(σ in scan steps), and non-local ones by search and distance (`window_sqrt`: distance pattern, square roots "
+        "averaged), each with default settings.",
+        choices=(*OVER_POSITIONS, *NONLOCAL),
     )
 
 
@@ -60,16 +63,30 @@ class Result:
     row_metric: tuple = quantity("row", "", "metric of a row of the table")
     row_value: np.ndarray = quantity("row", "", "value of a row of the table")
     row_unit: tuple = quantity("row", "", "unit of a row of the table")
+    foreign_weight: np.ndarray | None = quantity(
+        "scan_y scan_x",
+        "",
+        "share of weight from beyond the boundary of the grain, in the averaged patterns",
+        default=None,
+    )
 
 
-def compute(truth, indexed: dict, crystals, params: Params, centre_px: np.ndarray | None = None) -> Result:
+def compute(
+    truth,
+    indexed: dict,
+    crystals,
+    params: Params,
+    centre_px=None,
+    psnr_db: dict | None = None,
+    made_of: dict | None = None,
+) -> Result:
     """Compare indexed orientations with the truth.
 
     Parameters
     ----------
     truth : simulate.Result or alike
         Needs ``orientation`` and ``phase``; uses ``grain``, ``grain_fraction``, ``twin_grain``, ``bent``,
-        ``reference`` and ``centre_px`` where they are not None.
+        ``reference``, ``centre_px``, ``recorded_electrons`` and ``scattered_electrons`` where they are not None.
     indexed : dict of str to orientation.Result
         By source; the source "noise_free" defines which positions are identifiable.
     crystals : list of Crystal
@@ -77,6 +94,11 @@ def compute(truth, indexed: dict, crystals, params: Params, centre_px: np.ndarra
     params : Params
     centre_px : ndarray of shape (scan_y, scan_x, 2), optional
         Beam positions found by preprocessing.
+    psnr_db : dict of str to ndarray of shape (scan_y, scan_x), optional
+        By source, from `quality.psnr`.
+    made_of : dict of str to (member, weight), optional
+        By non-local average: what each pattern was made of, both of shape (scan_y, scan_x, k), see
+        `quality.foreign_weight`.
 
     Returns
     -------
@@ -88,7 +110,9 @@ def compute(truth, indexed: dict, crystals, params: Params, centre_px: np.ndarra
     if NOISE_FREE in indexed:
         identifiable = _identifiable(truth, indexed[NOISE_FREE], apart[NOISE_FREE], crystals, params)
     masks = regions(truth, params)
+    foreign = {} if truth.grain is None else {n: foreign_weight(truth.grain, *m) for n, m in (made_of or {}).items()}
     table = _centre_rows(truth, centre_px) + _table(indexed, apart, masks, identifiable, params)
+    table += _mean_rows(_averaged_maps(truth, psnr_db or {}, made_of or {}, foreign), masks)
     columns = list(zip(*table, strict=True)) if table else [()] * 5
     return Result(
         source=tuple(indexed),
@@ -102,6 +126,7 @@ def compute(truth, indexed: dict, crystals, params: Params, centre_px: np.ndarra
         row_metric=columns[2],
         row_value=np.array(columns[3], float),
         row_unit=columns[4],
+        foreign_weight=foreign.get("averaged"),
     )
 
 
@@ -115,10 +140,11 @@ def regions(truth, params: Params) -> dict[str, np.ndarray]:
     """Return the regions that the truth allows, each a bool map (scan_y, scan_x); empty ones are left out.
 
     "interior" lies farther than ``boundary_distance_px`` from every position of another grain, "boundary" does
-    not; "twin", "bent" and "reference" are what the simulated film holds.
+    not; "twin", "bent" and "reference" are what the simulated film holds, "bent_interior" and "reference_interior"
+    can be compared although the grains differ in size.
     """
     known = np.asarray(truth.phase) >= 0
-    found = {"all": known}
+    found, inside = {"all": known}, None
     if truth.grain is not None:
         inside = _depth_px(np.asarray(truth.grain)) > params.boundary_distance_px
         found |= {"interior": known & inside, "boundary": known & ~inside}
@@ -127,88 +153,9 @@ def regions(truth, params: Params) -> dict[str, np.ndarray]:
     for name in ("bent", "reference"):
         if getattr(truth, name) is not None:
             found[name] = known & (np.asarray(getattr(truth, name)) > 0)
+            if inside is not None:
+                found[f"{name}_interior"] = found[name] & inside
     return {name: mask for name, mask in found.items() if mask.any()}
-
-
-@dataclass(frozen=True)
-class BoxAverage:
-    """Patterns averaged over a square of positions, truncated at the edges of the scan; ``data`` of a `Cube`.
-
-    The rival of non-local averaging that asks nothing of the patterns. Reads from several threads at once are
-    not supported; `Cube.map_units` makes none.
-
-    Attributes
-    ----------
-    cube : Cube
-        Corrected patterns.
-    half_width_px : int
-        1 averages 3×3 positions, 4 averages 9×9.
-    rows : dict
-        Corrected rows that will be asked for again, as far as a quarter of the cube's memory reaches.
-    """
-
-    cube: Cube
-    half_width_px: int
-    rows: dict = field(default_factory=dict, repr=False, compare=False)
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """(scan_y, scan_x, detector_y, detector_x)."""
-        return self.cube.shape
-
-    def __getitem__(self, where) -> np.ndarray:
-        """Return the float32 patterns (n, detector_y, detector_x) at ``[y, x0:x1]``."""
-        y, xs = where
-        x0, x1, _ = xs.indices(self.shape[1])
-        h = self.half_width_px
-        left, right = max(x0 - h, 0), min(x1 + h, self.shape[1])
-        near = range(max(y - h, 0), min(y + h + 1, self.shape[0]))
-        column = np.zeros((right - left, *self.shape[2:]))
-        for row in near:
-            column += self._row(row, left, right, near)
-        out = np.empty((x1 - x0, *self.shape[2:]), np.float32)
-        for i, x in enumerate(range(x0, x1)):
-            low, high = max(x - h, 0) - left, min(x + h + 1, self.shape[1]) - left
-            out[i] = column[low:high].sum(axis=0) / (len(near) * (high - low))
-        return out
-
-    def _row(self, y: int, x0: int, x1: int, near: range) -> np.ndarray:
-        row_mb = float(np.prod(self.shape[1:])) * 4 / 2**20
-        if row_mb * (2 * self.half_width_px + 1) > self.cube.memory_mb / 4:
-            return _read(self.cube, y, x0, x1)
-        for old in [row for row in self.rows if row not in near]:
-            del self.rows[old]
-        if y not in self.rows:
-            self.rows[y] = np.asarray(_read(self.cube, y, 0, self.shape[1]), np.float32)
-        return self.rows[y][x0:x1]
-
-
-def box_average(cube: Cube, half_width_px: int) -> Cube:
-    """Return a cube whose patterns are box averages of a corrected cube."""
-    return replace(cube, data=BoxAverage(cube, half_width_px), correction=None, valid=cube.valid)
-
-
-def box_name(half_width_px: int) -> str:
-    """Return the source name of a box average: "box_3x3" for a half-width of 1."""
-    width = 2 * half_width_px + 1
-    return f"box_{width}x{width}"
-
-
-def noise_free(cube: Cube, expected) -> Cube:
-    """Return a cube of noise-free patterns that is otherwise like a corrected cube.
-
-    Parameters
-    ----------
-    cube : Cube
-    expected : array-like of shape (scan_y, scan_x, detector_y, detector_x)
-        From ``simulate.expected``.
-    """
-    return replace(cube, data=expected, correction=None, valid=cube.valid)
-
-
-def _read(cube: Cube, y: int, x0: int, x1: int) -> np.ndarray:
-    stored = cube.data[y, x0:x1]
-    return stored if cube.correction is None else cube.correction.apply(stored, (y, slice(x0, x1)))
 
 
 def _misorientation(truth, result, crystals) -> np.ndarray:
@@ -263,6 +210,26 @@ def _table(indexed, apart, masks, identifiable, params: Params) -> list[tuple]:
     if identifiable is not None:
         table += _relative(table)
         table += [(NOISE_FREE, r, "identifiable", float(identifiable[m].mean()), "share") for r, m in masks.items()]
+    return table
+
+
+def _averaged_maps(truth, psnr_db: dict, made_of: dict, foreign: dict) -> list[tuple]:
+    """Return (source, metric, map, unit) of all whose mean over a region is a row of the table."""
+    doses = {name: getattr(truth, name, None) for name in ("recorded_electrons", "scattered_electrons")}
+    found = [("truth", name, values, "electrons") for name, values in doses.items() if values is not None]
+    found += [(name, "psnr", values, "dB") for name, values in psnr_db.items()]
+    found += [(name, "effective_number", effective_number(weight), "") for name, (_, weight) in made_of.items()]
+    return found + [(name, "own_weight", 1 - values, "share") for name, values in foreign.items()]
+
+
+def _mean_rows(maps: list[tuple], masks: dict) -> list[tuple]:
+    """Return the mean of every map over every region; what is not finite is left out."""
+    table = []
+    for (source, metric, values, unit), (region, mask) in product(maps, masks.items()):
+        inside = np.asarray(values, float)[mask]
+        inside = inside[np.isfinite(inside)]
+        if inside.size:
+            table.append((source, region, metric, float(inside.mean()), unit))
     return table
 
 

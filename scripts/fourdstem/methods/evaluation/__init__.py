@@ -1,0 +1,31 @@
+"""Comparison with known truth: `compare` says how far results are from it, `rivals` what they are compared with."""
+
+from fourdstem.methods.evaluation.compare import Params, Result, compute, regions, rows
+from fourdstem.methods.evaluation.quality import effective_number, foreign_weight, psnr
+from fourdstem.methods.evaluation.rivals import (
+    NOISE_FREE,
+    NONLOCAL,
+    OVER_POSITIONS,
+    average_over_positions,
+    noise_free,
+    room_for_average,
+    stored,
+)
+
+__all__ = [
+    "NOISE_FREE",
+    "NONLOCAL",
+    "OVER_POSITIONS",
+    "Params",
+    "Result",
+    "average_over_positions",
+    "compute",
+    "effective_number",
+    "foreign_weight",
+    "noise_free",
+    "psnr",
+    "regions",
+    "room_for_average",
+    "rows",
+    "stored",
+]

@@ -1,0 +1,124 @@
+"""The first look at a scan: the noise of every pattern, and λ from how much neighbours differ."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+
+from fourdstem.cube import UNIT
+from fourdstem.methods.nonlocal_average import kernels
+from fourdstem.methods.nonlocal_average.arrays import blocks, flat, padded
+from fourdstem.methods.nonlocal_average.source import Source
+
+COLUMNS = 16
+LAMBDA_LIMITS = (0.05, 100.0)
+GRID = 32
+MOST = 4096  # positions that λ is taken from, spread evenly
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the eight neighbours of every position tell.
+
+    Attributes
+    ----------
+    differences : ndarray of float32, shape (scan_y, scan_x, 8)
+        Σ (Z_i - Z_j)² to the neighbours W, NW, N, NE, E, SE, S, SW; NaN beyond the scan.
+    variance : ndarray of float64, shape (scan_y, scan_x)
+        σ²: the least of them / 2n. Duplicates do not count, for they would make the noise vanish; NaN where no
+        neighbour counts.
+    n : int
+        Pixels compared.
+    """
+
+    differences: np.ndarray
+    variance: np.ndarray
+    n: int
+
+    def distances(self) -> np.ndarray:
+        """Return d (positions, 8) of the positions that have a neighbour, both with a noise estimate; NaN for none."""
+        variance = self.variance[..., None] + _neighbours(self.variance)
+        distance = (self.differences - self.n * variance) / (variance * np.sqrt(2.0 * self.n))
+        return distance[np.isfinite(distance).any(axis=-1)]
+
+
+def self_weight(distances: np.ndarray, lambda_value: float, offset: float) -> np.ndarray:
+    """Return the weight (positions,) of a pattern itself among its neighbours; one beyond the scan is as the others."""
+    known = np.isfinite(distances)
+    weight = np.exp(-np.maximum(np.where(known, distances, np.inf) - offset, 0) / lambda_value**2)
+    return 1 / (1 + distances.shape[1] * weight.sum(axis=1) / known.sum(axis=1))
+
+
+def lambda_for(distances: np.ndarray, target: float, offset: float) -> float:
+    """Return the λ at which self-weights deviate least, in the mean, from a target; NaN without distances.
+
+    Parameters
+    ----------
+    distances : ndarray of shape (positions, 8)
+        From `Survey.distances`.
+    target : float
+        Published: 0.34, and 0.5 and 0.25.
+    offset : float
+        d₀.
+
+    Source: Brewick, Wright, Rowenhorst, doi 10.1016/j.ultramic.2019.02.013, and the authors' code.
+    """
+    if not len(distances):
+        return np.nan
+    distances = distances[:: max(len(distances) // MOST, 1)]
+
+    def deviation(logarithm):
+        return float(np.abs(self_weight(distances, np.exp(logarithm), offset) - target).mean())
+
+    grid = np.linspace(*np.log(LAMBDA_LIMITS), GRID)
+    best = int(np.argmin([deviation(value) for value in grid]))
+    around = grid[max(best - 1, 0)], grid[min(best + 1, GRID - 1)]
+    return float(np.exp(minimize_scalar(deviation, bounds=around, method="bounded", options={"xatol": 1e-5}).x))
+
+
+def look(source: Source) -> Survey:
+    """Compare every pattern of a scan with its neighbours, reading it once."""
+    cube, n = source.cube, source.n
+    ny, nx = cube.scan_shape
+    rows = blocks(2, nx, n)
+    differences = np.full((ny, nx, 8), np.nan, np.float32)
+    with ThreadPoolExecutor(cube.threads) as pool:
+        for unit, found in cube.map_stored(source.compared):
+            flat(rows)[unit.y % 2, unit.x0 : unit.x1, :n] = found
+            if unit.x1 == nx:
+                _differ(rows, differences, unit.y, pool)
+    least = np.where(differences > kernels.DUPLICATE, differences, np.inf).min(axis=-1).astype(np.float64)
+    return Survey(differences, np.where(np.isfinite(least), least, np.nan) / (2 * n), n)
+
+
+def needed_mb(cube, n: int) -> float:
+    """Memory of `look`: two rows of what is compared, the table of differences and a unit on its way in."""
+    ny, nx = cube.scan_shape
+    unit = UNIT * 4 * (n + 4 * int(np.prod(cube.detector_shape)))
+    return (2 * nx * 4 * padded(n) + 3 * 8 * 4 * ny * nx + unit) / 2**20
+
+
+def _differ(rows, differences, y: int, pool) -> None:
+    """Fill in what scan row y differs by from its neighbours in this row and the one before, and they from it."""
+    nx = rows.shape[1]
+    out = np.empty((nx, 4), np.float32)
+
+    def work(x):
+        kernels.near_differences(rows, y % 2, y == 0, x, min(x + COLUMNS, nx), out)
+
+    list(pool.map(work, range(0, nx, COLUMNS)))
+    differences[y, :, :4] = out
+    differences[y, : nx - 1, 4] = out[1:, 0]  # E of one is W of the next
+    if y:
+        differences[y - 1, : nx - 1, 5] = out[1:, 1]
+        differences[y - 1, :, 6] = out[:, 2]
+        differences[y - 1, 1:, 7] = out[:-1, 3]
+
+
+def _neighbours(values: np.ndarray) -> np.ndarray:
+    """Return values (scan_y, scan_x, 8) of the neighbours in the order of `Survey.differences`."""
+    ny, nx = values.shape
+    framed = np.pad(values, 1, constant_values=np.nan)
+    steps = ((0, -1), (-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1))
+    return np.stack([framed[1 + dy : 1 + dy + ny, 1 + dx : 1 + dx + nx] for dy, dx in steps], axis=-1)
