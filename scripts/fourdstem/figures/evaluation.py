@@ -60,9 +60,9 @@ def misorientation(sample):
     if found.foreign_weight is not None:
         style = {"cmap": "magma", "limits": (0, 100), "label": "share (%)"}
         shown.append((100 * found.foreign_weight, "averaged: from other grains", style))
-    columns = min(3, len(shown))
+    columns = min(4 if len(shown) > 6 else 3, len(shown))
     rows = -(-len(shown) // columns)
-    fig, axes = maps.panels(rows, (maps.BAR,) * columns, sample.scan_shape, sample.step, width=2.5)
+    fig, axes = maps.panels(rows, (maps.BAR,) * columns, sample.scan_shape, sample.step, width=2.2)
     for ax, (values, title, style) in zip(axes.flat, shown, strict=False):
         maps.show(ax, values, sample.step, title, **style)
     for ax in axes.flat[len(shown) :]:

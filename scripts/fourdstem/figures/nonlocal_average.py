@@ -19,7 +19,7 @@ def trust(sample):
     maps.show(
         axes[0], found.effective_number, sample.step, "effective number", limits=(1, most), label="patterns averaged"
     )
-    maps.show(axes[1], found.self_weight, sample.step, "self-weight", cmap="plasma", limits=(0, 1), label="own share")
+    maps.show(axes[1], found.self_weight, sample.step, "self-weight", cmap="plasma", label="own share")
     maps.show(axes[2], found.sigma, sample.step, "noise σ", cmap="magma", label="σ (√counts)")
     if foreign is not None:
         maps.show(

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numba
 import numpy as np
 
-EXACT = 65_536  # positions; beyond, comparing all pairs takes longer than the lists
-LIST, PROBED = 256, 64  # positions per list, lists looked through
+EXACT = 131_072  # positions; beyond, comparing all pairs takes longer than going through the lists
+LIST, PROBED = 256, 128  # positions per list, lists gone through: enough for grains of some 20,000 positions
 TRAINING, ITERATIONS = 64, 10  # positions per list that k-means sees, and how often it moves the centres
 TOGETHER = 8192  # queries; fixed, because the last bits of a matrix product depend on its shape
 SPARE = 8  # candidates more than are wanted, because the library's distances are rounded
