@@ -1,11 +1,12 @@
-"""Time non-local averaging beside its authors' code, on one input, in one run, as a ratio.
+"""Time non-local averaging beside its authors' code, and its searches beside each other, in one run, as ratios.
 
 Make an environment with ``pip install pyebsdindex==0.3.10`` and give its Python:
 
-    PYTHONPATH=scripts python benchmarks/nonlocal_average.py PATH_TO_THAT_PYTHON [--threads 2]
+    OMP_NUM_THREADS=1 PYTHONPATH=scripts python benchmarks/nonlocal_average.py --rival PATH_TO_THAT_PYTHON
 
 Both get patterns that lie in memory and the same mask, both run once on a small scan first to compile, both average the
-square roots. The rival's kernels are called directly, so that neither side reads or writes a file.
+square roots. The rival's kernels are called directly, so that neither side reads or writes a file. Without a rival the
+searches and distances of this project are timed on two scans, the second of four times as many positions.
 """
 
 import argparse
@@ -81,21 +82,21 @@ def _seconds(work) -> float:
 def bound(shape, compared: int, threads: int) -> tuple[float, float]:
     """Return the least seconds that arithmetic and memory allow.
 
-    Each of 40 pairs per pattern costs a subtraction and a multiply-add per compared pixel (two slots of the unit
-    that multiplies and adds), each of 81 weights a multiply-add per pixel. Memory: counts are read once, roots and
-    values written and read once, averages written once.
+    Each of 40 pairs per pattern costs a multiply-add per compared pixel (its subtraction may go to a unit of its own),
+    each of 81 weights a multiply-add per pixel. Memory: counts are read twice, roots are written and read in two
+    passes, values and averages written and read once.
     """
     positions, pixels = shape[0] * shape[1], shape[2] * shape[3]
     multiply_adds, bandwidth = rates(threads)
-    slots = positions * (40 * 2 * compared + 81 * pixels)
-    moved = positions * (2 * pixels + 2 * 4 * (compared + pixels) + 4 * pixels)
+    slots = positions * (40 * compared + 81 * pixels)
+    moved = positions * (2 * 2 * pixels + 2 * 2 * 4 * compared + 2 * 2 * 4 * pixels)
     return slots / multiply_adds, moved / bandwidth
 
 
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("rival", help="a Python with pyebsdindex 0.3.10")
+    parser.add_argument("--rival", help="a Python with pyebsdindex 0.3.10")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--scan", type=int, default=64)
     parser.add_argument("--detector", type=int, default=128)
@@ -104,26 +105,31 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
-    """Run both and write the table to standard output. On a busy machine trust the processor times."""
-    given = arguments()
-
+def average(counts, threads: int, runs: int = 1, **settings):
+    """Return averages, the pixels compared, and the least wall and processor seconds of a few runs."""
     import numpy as np
 
     from fourdstem.cube import Cube
     from fourdstem.methods import nonlocal_average
     from fourdstem.methods.nonlocal_average.source import open_source
 
-    counts = simulate(given.scan, given.detector, given.dose)
-    params = nonlocal_average.Params(average_in="sqrt", lambda_value=given.lambda_value, distance="pattern")
-    out = np.empty(counts.shape, np.float32)
-    nonlocal_average.compute(Cube(counts[:12, :12], threads=given.threads), params, out[:12, :12])
-    cube = Cube(counts, threads=given.threads)
-    pixels = open_source(cube, params, None).pixels
-    cpu = time.process_time()
-    runs = [_seconds(lambda: nonlocal_average.compute(cube, params, out)) for _ in range(3)]
-    ours, ours_cpu = min(runs), (time.process_time() - cpu) / len(runs)
+    params, out = nonlocal_average.Params(**settings), np.empty(counts.shape, np.float32)
+    nonlocal_average.compute(Cube(counts[:12, :12], threads=threads), params, out[:12, :12])
+    cube, wall, processor = Cube(counts, threads=threads), [], []
+    for _ in range(runs):
+        begin = time.process_time()
+        wall.append(_seconds(lambda: nonlocal_average.compute(cube, params, out)))
+        processor.append(time.process_time() - begin)
+    return out, open_source(cube, params, None).pixels, min(wall), min(processor)
 
+
+def beside_the_rival(given) -> list[str]:
+    """Return the lines of the table of both."""
+    import numpy as np
+
+    counts = simulate(given.scan, given.detector, given.dose)
+    settings = {"average_in": "sqrt", "lambda_value": given.lambda_value, "distance": "pattern"}
+    out, pixels, ours, ours_cpu = average(counts, given.threads, 5, **settings)
     with tempfile.TemporaryDirectory() as folder:
         files = [str(Path(folder) / name) for name in ("counts.npy", "averages.npy", "pixels.npy")]
         np.save(files[0], counts)
@@ -134,15 +140,35 @@ def main() -> None:
         rival, rival_cpu = (float(word) for word in said.split()[-2:])
         difference = np.abs(np.load(files[1]) - out).max() / out.max()
     arithmetic, memory = bound(counts.shape, len(pixels), given.threads)
-    lines = [
+    return [
         f"scan {counts.shape}, {given.threads} threads, window of 81 patterns",
         f"pyebsdindex      {rival:8.2f} s   processor time {rival_cpu:.2f} s",
         f"fourdstem        {ours:8.2f} s   processor time {ours_cpu:.2f} s",
         f"times as fast    {rival / ours:8.1f}     by processor time {rival_cpu / ours_cpu:.1f}",
-        f"arithmetic bound {arithmetic:8.2f} s   reached within {ours / arithmetic:.1f}",
+        f"arithmetic bound {arithmetic:8.2f} s",
         f"memory bound     {memory:8.2f} s",
+        f"sum of both      {arithmetic + memory:8.2f} s   reached within {ours / (arithmetic + memory):.1f}",
         f"largest difference of the averages {difference:.1e} of the largest average",
     ]
+
+
+def beside_each_other(given) -> list[str]:
+    """Return the lines of the table of searches and distances on two scans."""
+    lines = [f"{'search':8} {'distance':11} {'positions':>10} {'seconds':>8} {'processor':>10} {'µs each':>8}"]
+    for scan in (given.scan, 2 * given.scan):
+        counts = simulate(scan, given.detector, given.dose)
+        for search in ("window", "global"):
+            for distance in ("pattern", "projection"):
+                _, _, wall, processor = average(counts, given.threads, search=search, distance=distance)
+                each = 1e6 * processor / scan**2
+                lines.append(f"{search:8} {distance:11} {scan**2:10} {wall:8.2f} {processor:10.2f} {each:8.0f}")
+    return lines
+
+
+def main() -> None:
+    """Write a table to standard output. On a busy machine trust the processor times."""
+    given = arguments()
+    lines = beside_the_rival(given) if given.rival else beside_each_other(given)
     sys.stdout.write("\n".join(lines) + "\n")
 
 

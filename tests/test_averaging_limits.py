@@ -61,33 +61,35 @@ def test_memory_does_not_grow_with_the_height_of_the_scan():
 
 
 PREPARE = """
+import os, tempfile
+import h5py
 import numpy as np
 from fourdstem.cube import Cube
 from fourdstem.methods import nonlocal_average as method
 
-class Endless:
-    dtype = np.dtype(np.uint16)
-    stored = np.random.default_rng(0).poisson(1.0, (64, 128, 128)).astype(np.uint16)
-
-    def __init__(self, ny):
-        self.shape = (ny, 8, 128, 128)
-
-    def __getitem__(self, where):
-        return self.stored[where[0] % 8 * 8 :][where[1]].copy()
-
+class Nowhere:
     def __setitem__(self, where, patterns):
         assert np.isfinite(patterns).all()
 
-def average(ny):
-    settings = method.Params(window_half_width_px=2, distance="pattern", lambda_value=1.7)
-    method.compute(Cube(Endless(ny), memory_mb=40, threads=2), settings, Endless(ny))
-average(12)
+stored = np.random.default_rng(0).poisson(1.0, (8, 8, 128, 128)).astype(np.uint16)
+file = h5py.File(os.path.join(tempfile.mkdtemp(), "tall.h5"), "w")
+for name, ny in (("short", 16), ("tall", 320)):
+    data = file.create_dataset(name, (ny, 8, 128, 128), np.uint16, chunks=(1, 8, 128, 128))
+    for y in range(0, ny, 8):
+        data[y : y + 8] = stored
+
+def average(name):
+    settings = method.Params(window_half_width_px=2, distance="DISTANCE", lambda_value=1.7)
+    method.compute(Cube(file[name], memory_mb=MEMORY, threads=2), settings, Nowhere())
+average("short")
 """
 
 
-def test_a_tall_scan_larger_than_memory_mb_is_averaged_within_it():
+@pytest.mark.parametrize(("distance", "memory_mb"), [("pattern", 40), ("projection", 62)])
+def test_a_file_larger_than_memory_mb_is_averaged_within_it(distance, memory_mb):
     assert 320 * 8 * 128**2 * 2 / 2**20 == 80
-    assert peak_growth_mb(PREPARE, "average(320)") < 40
+    prepare = PREPARE.replace("DISTANCE", distance).replace("MEMORY", str(memory_mb))
+    assert peak_growth_mb(prepare, "average('tall')") < memory_mb
 
 
 @pytest.mark.parametrize("rows", [4, 2, 1])

@@ -13,6 +13,7 @@ EDGE = 2.0  # noise alone: largest eigenvalue 1.4 to 1.7 times |the least| on sc
 MODEL_ERROR = 0.1  # ε, of a bin: thickness, sub-pixel centre; matters only at high dose
 LEAST_NOISE = 1e-9  # of an empty pattern, which has none
 COLUMNS = 256  # of the covariance, computed by one thread; fixed
+NEEDED_MB = 60  # covariance of `features.MOST_FEATURES` bins and its eigenvectors; 46 measured
 TOGETHER = 256  # positions at least, whose products are summed in float32; fixed
 
 

@@ -49,9 +49,7 @@ class Source:
             patterns = repair(patterns.astype(np.float32), correction.bad)
         along = np.array([width, 1])
         first, length = runs(self.pixels @ along)
-        shifted_roots(
-            patterns.reshape(unit.count, -1), self.shift[unit.where] @ along, first, length, self.zero, roots
-        )
+        shifted_roots(patterns.reshape(unit.count, -1), self.shift[unit.where] @ along, first, length, self.zero, roots)
         if correction is not None:
             # Without a beam there is nothing to align: NaN makes every distance to it, and so its σ, unknown.
             roots[np.isnan(correction.centre_px[unit.where]).any(axis=-1)] = np.nan

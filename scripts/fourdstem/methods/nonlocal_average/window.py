@@ -9,6 +9,7 @@ from fourdstem.cube import UNIT, Cube
 from fourdstem.errors import InputError
 from fourdstem.methods.nonlocal_average import kernels
 from fourdstem.methods.nonlocal_average.arrays import blocks, flat, padded
+from fourdstem.methods.nonlocal_average.axes import MOST_COMPONENTS, NEEDED_MB
 from fourdstem.methods.nonlocal_average.projection import Projection, window_weights
 from fourdstem.methods.nonlocal_average.source import Source
 
@@ -113,14 +114,14 @@ def rows_held(half: int, rows: int) -> int:
 
 
 def needed_mb(cube: Cube, params, n: int, rows: int) -> float:
-    """Memory of the ring, of one group of rows in work, and of one unit on its way in.
+    """Memory of the ring, of one group of rows in work, and of one unit on its way in; or of the projection, before.
 
     Parameters
     ----------
     cube : Cube
     params : Params
     n : int
-        Numbers compared per pattern.
+        Numbers compared per pattern; 0: their projection is compared.
     rows : int
         Scan rows worked on together.
     """
@@ -134,7 +135,8 @@ def needed_mb(cube: Cube, params, n: int, rows: int) -> float:
     # Sums, counts of one row being written, weights and contributors.
     work = min(rows, ny) * min(STRIP, nx) * (4 * padded(pixels) + 8 * window) + 2 * min(STRIP, nx) * 4 * pixels
     unit = UNIT * (4 * n + 6 * 4 * pixels)  # as stored, padded, repaired twice, corrected; roots
-    return (held + work + unit + 8 * 8 * ny * nx) / 2**20
+    maps = (8 * 8 if n else 8 * 8 + 4 * 4 * MOST_COMPONENTS) * ny * nx
+    return max((held + work + unit + maps) / 2**20, 0 if n else NEEDED_MB)
 
 
 def rows_together(cube: Cube, params, n: int) -> int:
