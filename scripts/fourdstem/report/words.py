@@ -194,6 +194,8 @@ def methods(sample: Sample) -> Text:
 REFERENCES = {
     "nlstem": "Yang, Pierron, Kacher, Rowenhorst, arXiv:2603.30018 (2026).",
     "nlpar": "Brewick, Wright, Rowenhorst, Ultramicroscopy 200, 50 (2019), doi:10.1016/j.ultramic.2019.02.013.",
+    "keenan": "Keenan, Kotula, Surf. Interface Anal. 36, 203 (2004), doi:10.1002/sia.1657.",
+    "faiss": "Douze et al., arXiv:2401.08281 (2024).",
     "lobato": "Lobato, Van Dyck, Acta Cryst. A 70, 636 (2014), doi:10.1107/S205327331401643X.",
     "orix": "Johnstone et al., J. Appl. Cryst. 53 (2020), doi:10.1107/S1600576720011103.",
     "snakemake": "Mölder et al., F1000Research 10, 33 (2021), doi:10.12688/f1000research.29032.2.",
@@ -223,14 +225,21 @@ def _said_preprocess(sample: Sample, cited: list[str]) -> str:
 
 def _said_average(sample: Sample, cited: list[str]) -> str:
     settings, found = sample.settings("nonlocal_average"), sample.nonlocal_average
-    where = "of the whole scan" if settings.get("search") == "global" else "of a window around it"
+    marks, mode = _cite(cited, "nlstem", "nlpar"), "square roots of counts"
+    if settings.get("average_in", "counts") == "counts":
+        mode = "counts"
+    where = "of a window around it"
+    if settings.get("search") == "global":
+        where = f"of the whole scan{_cite(cited, 'faiss')}"
     how = "as compared pixel by pixel"
     if settings.get("distance", "projection") == "projection":
         how = f"as compared in the {int(found.rank)} directions in which patterns of the scan differ by more than noise"
-    mode = "square roots of counts" if settings.get("average_in") == "sqrt" else "counts"
-    text = f"Each pattern was replaced by a weighted average of the at most {int(found.members)} most similar patterns "
-    text += f"{where}, {how}, by non-local averaging{_cite(cited, 'nlstem', 'nlpar')} of {mode} with λ = "
-    return text + f"{number(float(found.lambda_))} (median effective number {_median(found.effective_number):.1f})."
+        how += f", counts being scaled by the root of their mean{_cite(cited, 'keenan')}"
+    text = (
+        f"Each pattern was replaced by a weighted average{marks} of {mode} over the at most {int(found.members)} most "
+    )
+    text += f"similar patterns {where}, {how}, with λ = {number(float(found.lambda_))} "
+    return text + f"(median effective number {_median(found.effective_number):.1f})."
 
 
 def _said_orientation(sample: Sample, cited: list[str]) -> str:
