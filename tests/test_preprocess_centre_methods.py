@@ -105,5 +105,11 @@ def test_the_uncertainty_of_the_inversion_is_the_scatter_of_repeated_counts():
     assert np.abs(found[:, :2].mean(axis=0) - [23.2, 24.7]).max() < 0.04
 
 
+def test_a_beam_cut_by_the_edge_of_the_detector_has_a_centre_near_it_or_none():
+    image = 1000 * disk((64, 64), (47.0, 20.0), 4.0)[:48, :48]
+    found = inversion(image, (47.0, 20.0))
+    assert np.isnan(found[2]) or np.abs(found[:2] - [47.0, 20.0]).max() < 4
+
+
 def test_nothing_has_no_centre_of_inversion():
     assert np.isnan(inversion(np.zeros((32, 32)), (16.0, 16.0))[2])

@@ -106,7 +106,7 @@ def _uncertainty(signal, smooth, place, hessian, noise) -> float:
     if np.linalg.eigvalsh(hessian)[1] >= 0:
         return np.nan
     ny, nx = signal.shape
-    y, x = place[0] - np.arange(ny), place[1] - np.arange(nx)
+    y, x = ((at - np.arange(n)) % m for at, n, m in zip(place, (ny, nx), smooth.shape, strict=True))
     slopes = [(np.roll(smooth, -1, axis) - np.roll(smooth, 1, axis))[np.ix_(y, x)] for axis in (0, 1)]
     counted = noise.slope * np.maximum(signal, 0) + noise.dark  # slopes are of two px: the 2 of the product is in them
     variance = np.array([[(counted * a * b).sum() for b in slopes] for a in slopes])

@@ -18,7 +18,6 @@ BLOCKS = 6  # per scan axis; their scatter is the uncertainty, as neighbouring c
 LEAST_BLOCKS = 12
 LEAST_BLOCK_PX = 4
 FLIP_SIGMA = 4.0
-FLIP_SHARE = 0.05  # of the contrast; a field of one direction fits either flip, and its rounding must not decide
 
 
 @dataclass(frozen=True)
@@ -75,8 +74,8 @@ def propose(deflection: np.ndarray, ellipse, acquisition, limits) -> Rotation:
         return _none(f"{text}{limits.rotation_sigma_limit_deg:g}°)")
     apart = best.parts - other.parts
     spread = np.sqrt(len(apart) * apart.var(ddof=1))
-    certainty = apart.sum() / max(spread, 1e-9 * best.parts.sum())
-    if certainty < FLIP_SIGMA or apart.sum() < FLIP_SHARE * best.parts.sum():
+    certainty = apart.sum() / max(spread, 1e-9 * best.parts.sum())  # rounding does not decide
+    if certainty < FLIP_SIGMA:
         text = f"both flips fit alike ({certainty:.1f} standard deviations apart, {FLIP_SIGMA:g} needed): "
         return _none(
             f"{text}{found[0].angle_deg:.1f}° unflipped or {found[1].angle_deg:.1f}° flipped, or half a turn on"
