@@ -9,7 +9,7 @@ from fourdstem.schema import unit_of
 
 _WHAT = {
     "centre": "beam centre", "descan": "descan surface", "ellipse": "ellipse", "camera": "camera length",
-    "gain": "detector gain", "pixels": "detector pixels",
+    "rotation": "scan rotation and flip", "gain": "detector gain", "pixels": "detector pixels",
 }  # fmt: skip
 
 

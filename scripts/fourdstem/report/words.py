@@ -210,7 +210,7 @@ def _cite(cited: list[str], *keys: str) -> str:
 
 def _said_preprocess(sample: Sample, cited: list[str]) -> str:
     found, settings = sample.preprocess, sample.settings("preprocess")
-    method = str(settings.get("centre_method", "")).replace("_", " ")
+    method = str(settings.get("centre_method", "")).replace("_", " ").replace("friedel", "Friedel correlation")
     bad = int((found.bad_pixel > 0).sum())
     text = f"Dead, hot and saturated pixels were found from the statistics of all patterns ({bad} px). "
     text += f"The centre of the direct beam was measured in each pattern{f' by {method}' if method else ''}, and "

@@ -1,11 +1,11 @@
-"""Bad pixels, centre and descan, ellipse, camera length and detector noise, from the recorded counts."""
+"""Bad pixels, centre and descan, ellipse, camera length, scan rotation and detector noise, from recorded counts."""
 
 import numpy as np
 
 from fourdstem.cube import Cube
 from fourdstem.errors import InputError
 from fourdstem.geometry import corrected_to_recorded, repairable, resample, valid_everywhere
-from fourdstem.methods.preprocess import bad_pixels, descan, moments, rings, search, verdict
+from fourdstem.methods.preprocess import bad_pixels, descan, moments, rings, rotation, search, verdict
 from fourdstem.methods.preprocess.centre import add_centred
 from fourdstem.methods.preprocess.settings import Params, Result
 
@@ -42,15 +42,13 @@ def compute(cube: Cube, params: Params, crystals=()) -> Result:
     measured = search.centres(cube, params.centre_method, blind, finder)
     surface, centre, origin = _in_force(measured, params)
     mean, maximum, inside = _centred(cube, blind, noise.floor, centre)
-    ellipse, found = _ellipse(params, [mean, maximum], inside, finder.beam)
-    camera = rings.camera(found, crystals, known.pixel_inv_angstrom, params.camera_tolerance)
-    disk = rings.disk_ratio(mean, finder.beam)
+    deflection = measured[..., 4:] - surface.surface
+    ellipse, disk, camera, turn = _camera(cube, params, crystals, [mean, maximum], inside, finder.beam, deflection)
     matrix = corrected_to_recorded(ellipse.ratio, ellipse.angle_deg, known.scan_rotation_deg, known.detector_flip_y)
-    fillable = (~blind | repairable(blind)).astype(np.uint8)
     corrected = _reshape(np.stack([mean, maximum]), inside, matrix)
     return Result(
         bad_pixel=bad,
-        valid=valid_everywhere(fillable, centre.reshape(-1, 2), matrix),
+        valid=valid_everywhere(_fillable(blind), centre.reshape(-1, 2), matrix),
         centre_px=centre.astype(np.float32),
         centre_measured_px=measured[..., :2].astype(np.float32),
         centre_surface_px=surface.surface.astype(np.float32),
@@ -66,11 +64,14 @@ def compute(cube: Cube, params: Params, crystals=()) -> Result:
         offset_counts=gain.offset_counts,
         readout_noise_counts=gain.readout_noise_counts,
         pixel_proposed_inv_angstrom=camera[0],
+        scan_rotation_proposed_deg=turn.rotation_deg,
+        scan_rotation_sigma_deg=turn.sigma_deg,
+        detector_flip_y_proposed=turn.flip,
         mean_pattern=np.where(stats.nan, np.nan, stats.mean).astype(np.float32),
         max_pattern=np.where(stats.nan, np.nan, stats.maximum).astype(np.float32),
         mean_pattern_corrected=corrected[0],
         max_pattern_corrected=corrected[1],
-        verdict=verdict.write(params, measured, surface, origin, ellipse, disk, camera, gain, how, bad),
+        verdict=verdict.write(params, measured, surface, origin, ellipse, disk, camera, turn, gain, how, bad),
     )
 
 
@@ -106,11 +107,15 @@ def _input_error(found: str, expected: str) -> InputError:
     return InputError(found, where="the scan", expected=expected, do="Check dataset, scan_shape, roi and mask.")
 
 
+def _fillable(blind):
+    return (~blind | repairable(blind)).astype(np.uint8)
+
+
 def _centred(cube: Cube, blind, floor: float, centre):
     """Mean and maximum of the patterns, floor taken off, beam in the middle; and the pixels that all have."""
     shape = cube.detector_shape
     total, maximum = np.zeros(shape), np.full(shape, -np.inf, np.float32)
-    usable = (~blind | repairable(blind)).astype(np.uint8)
+    usable = _fillable(blind)
     seen = np.isfinite(centre[..., 0])
 
     def work(patterns, unit):
@@ -125,6 +130,15 @@ def _centred(cube: Cube, blind, floor: float, centre):
         maximum = np.maximum(maximum, peak)
     inside = valid_everywhere(usable, centre.reshape(-1, 2), np.eye(2)) > 0
     return total / seen.sum(), maximum, inside
+
+
+def _camera(cube: Cube, params: Params, crystals, images, inside, beam, deflection):
+    """Ellipse in force and of the direct disk, and what is only proposed: camera length, scan rotation and flip."""
+    known = cube.acquisition
+    ellipse, found = _ellipse(params, images, inside, beam)
+    camera = rings.camera(found, crystals, known.pixel_inv_angstrom, params.camera_tolerance)
+    turn = rotation.propose(deflection, ellipse, known, params)
+    return ellipse, rings.disk_ratio(images[0], beam), camera, turn
 
 
 def _ellipse(params: Params, images, inside, beam):

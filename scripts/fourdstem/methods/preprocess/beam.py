@@ -64,6 +64,13 @@ def stamp(table: np.ndarray, shape) -> np.ndarray:
     return np.conj(fft.rfft2(image.astype(np.float32)))
 
 
+def blur_stamp(beam: Beam, shape) -> np.ndarray:
+    """Half-plane spectrum, on `fast_shape`, of a Gaussian of half the disk's radius, as blind to its edge as can be."""
+    padded, sigma = fast_shape(shape), max(beam.radius_px / 2, 1.0)
+    y, x = 2 * np.pi * fft.fftfreq(padded[0])[:, None], 2 * np.pi * fft.rfftfreq(padded[1])
+    return np.exp(-0.5 * sigma**2 * (y**2 + x**2)).astype(np.float32)
+
+
 def guess_radius(patterns, shape, noise) -> float:
     """Radius of the disk from the mean autocorrelation, which does not care where the beam is.
 

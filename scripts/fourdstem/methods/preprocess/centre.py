@@ -5,6 +5,7 @@ import numpy as np
 from scipy import fft
 
 from fourdstem.methods.preprocess.beam import STEP_PX, fast_shape
+from fourdstem.methods.preprocess.friedel import locate_inversion
 
 BEAM_SIGMA = 5.0  # a beam must stand out of the background by so many standard deviations
 SETTLED_PX = 2e-3
@@ -20,7 +21,8 @@ def locate(patterns, finder, predicted, method: str = "disk_correlation"):
     finder : search.Finder
     predicted : ndarray of shape (n, 2)
         Where the beam is expected, px.
-    method : {"disk_correlation", "centre_of_mass"}
+    method : {"disk_correlation", "centre_of_mass", "blurred_maximum", "friedel"}
+        The second and third climb alike, from the maximum of the correlation and of the blurred pattern.
 
     Returns
     -------
@@ -31,8 +33,10 @@ def locate(patterns, finder, predicted, method: str = "disk_correlation"):
     out = np.full((len(patterns), 4), np.nan)
     noise = (finder.noise.floor, finder.noise.slope, finder.noise.dark)
     for i, pattern in enumerate(patterns):
-        seed = _seed(pattern, finder, predicted[i])
-        if method == "centre_of_mass":
+        seed = _seed(pattern, finder, finder.blur if method == "blurred_maximum" else finder.spectrum, predicted[i])
+        if method == "friedel":
+            locate_inversion(pattern, seed, finder.beam.radius_px, finder.noise, out[i])
+        elif method in ("centre_of_mass", "blurred_maximum"):
             centre_of_mass(pattern, seed, finder.beam.radius_px, finder.beam.edge_px, *noise, out[i])
         else:
             refine(pattern, seed, finder.table, STEP_PX, *noise, out[i])
@@ -44,16 +48,28 @@ def locate(patterns, finder, predicted, method: str = "disk_correlation"):
     return out
 
 
-def _seed(pattern, finder, predicted):
-    """Integer maximum of the correlation with the template, near where the beam is expected."""
+def _seed(pattern, finder, kernel, predicted):
+    """Integer maximum of the correlation with a kernel, given by its spectrum, near where the beam is expected."""
     padded = fast_shape(pattern.shape)
     spectrum = fft.rfft2(pattern - np.float32(finder.noise.floor), padded, workers=1)
-    image = fft.irfft2(spectrum * finder.spectrum, padded, workers=1)
+    image = fft.irfft2(spectrum * kernel, padded, workers=1)
     limit = np.array(pattern.shape) - 1
     y0, x0 = np.clip(np.floor(predicted - finder.half_width_px), 0, limit).astype(int)
     y1, x1 = np.clip(np.ceil(predicted + finder.half_width_px), 0, limit).astype(int) + 1
     y, x = np.unravel_index(np.argmax(image[y0:y1, x0:x1]), (y1 - y0, x1 - x0))
     return np.array([y0 + y, x0 + x], float)
+
+
+def mass(patterns, noise) -> np.ndarray:
+    """Centre of mass (n, 2) of all counts above the floor, px; NaN where those do not stand out of their noise."""
+    out = np.full((len(patterns), 2), np.nan)
+    for i, pattern in enumerate(patterns):
+        rows = pattern.sum(axis=1, dtype=np.float64) - noise.floor * pattern.shape[1]
+        columns = pattern.sum(axis=0, dtype=np.float64) - noise.floor * pattern.shape[0]
+        total = rows.sum()
+        if total > BEAM_SIGMA * np.sqrt(noise.slope * max(total, 0.0) + noise.dark * pattern.size):
+            out[i] = rows @ np.arange(len(rows)) / total, columns @ np.arange(len(columns)) / total
+    return out
 
 
 @numba.njit(nogil=True, cache=True)

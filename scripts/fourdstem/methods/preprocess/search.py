@@ -8,8 +8,8 @@ from scipy.ndimage import uniform_filter
 from fourdstem.cube import Cube
 from fourdstem.geometry import repair, repairable
 from fourdstem.methods.preprocess import descan
-from fourdstem.methods.preprocess.beam import Beam, add_profile, fit_beam, guess_radius, stamp, template
-from fourdstem.methods.preprocess.centre import locate
+from fourdstem.methods.preprocess.beam import Beam, add_profile, blur_stamp, fit_beam, guess_radius, stamp, template
+from fourdstem.methods.preprocess.centre import locate, mass
 from fourdstem.methods.preprocess.moments import Noise
 
 SAMPLE_UNITS = 8
@@ -24,8 +24,8 @@ class Finder:
     Attributes
     ----------
     beam : Beam
-    table, spectrum : ndarray
-        Template against radius, and its spectrum on the detector.
+    table, spectrum, blur : ndarray
+        Template against radius, its spectrum on the detector, and that of a Gaussian half as wide as the disk.
     noise : Noise
     predicted_px : ndarray of shape (scan_y, scan_x, 2)
         Where the beam is expected.
@@ -38,6 +38,7 @@ class Finder:
     beam: Beam
     table: np.ndarray
     spectrum: np.ndarray
+    blur: np.ndarray
     noise: Noise
     predicted_px: np.ndarray
     half_width_px: float
@@ -46,7 +47,9 @@ class Finder:
     def with_beam(self, beam: Beam) -> "Finder":
         """Return the finder for another beam."""
         table = template(beam)
-        return replace(self, beam=beam, table=table, spectrum=stamp(table, self.shape))
+        return replace(
+            self, beam=beam, table=table, spectrum=stamp(table, self.shape), blur=blur_stamp(beam, self.shape)
+        )
 
 
 def clean(patterns: np.ndarray, bad: np.ndarray, floor: float) -> np.ndarray:
@@ -81,7 +84,7 @@ def learn(cube: Cube, params, bad: np.ndarray, noise: Noise, mean: np.ndarray) -
     wide = params.search_px or max(shape) / 4 + radius
     table = template(beam)
     everywhere = np.broadcast_to(start, (*cube.scan_shape, 2))
-    finder = Finder(beam, table, stamp(table, shape), noise, everywhere, wide, shape)
+    finder = Finder(beam, table, stamp(table, shape), blur_stamp(beam, shape), noise, everywhere, wide, shape)
     for _ in range(3):
         found, sums = _look(cube, units, bad, finder)
         if not np.isfinite(found[:, 0]).any():
@@ -148,12 +151,13 @@ def _given_radius(beam: Beam, acquisition) -> tuple[Beam, str]:
 
 
 def centres(cube: Cube, method: str, bad: np.ndarray, finder: Finder) -> np.ndarray:
-    """Return y, x, sigma (px) and all counts of every position, shape (scan_y, scan_x, 4)."""
-    out = np.full((*cube.scan_shape, 4), np.nan)
+    """Return y, x, sigma (px), all counts, and `centre.mass` y, x (px) of every position: (scan_y, scan_x, 6)."""
+    out = np.full((*cube.scan_shape, 6), np.nan)
 
     def work(patterns, unit):
         done = clean(patterns[: unit.count], bad, finder.noise.floor)
-        return locate(done, finder, finder.predicted_px[unit.where], method)
+        found = locate(done, finder, finder.predicted_px[unit.where], method)
+        return np.concatenate([found, mass(done, finder.noise)], axis=1)
 
     for unit, found in cube.map_units(work):
         out[unit.where] = found

@@ -13,8 +13,9 @@ class Params:
 
     centre_method: str = setting(
         "disk_correlation",
-        "How the direct beam is found: correlation with a soft disk of measured radius, or centre of mass.",
-        choices=("disk_correlation", "centre_of_mass"),
+        "How the direct beam is found: correlation with a soft disk of measured radius; centre of mass near its "
+        "maximum, or near that of the blurred pattern; or Friedel: correlation of the pattern with its own inversion.",
+        choices=("disk_correlation", "centre_of_mass", "blurred_maximum", "friedel"),
     )
     ellipse_method: str = setting(
         "fit",
@@ -58,6 +59,15 @@ class Params:
     camera_tolerance: float = setting(
         0.02, "The verdict on the camera length passes up to this relative deviation from the rings.", above=0
     )
+    curl_contrast_limit: float = setting(
+        0.3, "No scan rotation is proposed where rotating removes less than this share of the curl.", above=0, below=1
+    )
+    rotation_sigma_limit_deg: float = setting(
+        3.0, "Nor where its standard deviation exceeds this; the flip must be certain as well.", above=0
+    )
+    rotation_tolerance_deg: float = setting(
+        2.0, "The verdict on the scan rotation passes up to this deviation (or three standard deviations).", above=0
+    )
 
 
 @dataclass(frozen=True)
@@ -81,6 +91,9 @@ class Result:
     offset_counts: float = quantity("", "counts", "Detector offset")
     readout_noise_counts: float = quantity("", "counts", "Readout noise per pixel")
     pixel_proposed_inv_angstrom: float = quantity("", "1/Å", "Detector pixel that the rings propose")
+    scan_rotation_proposed_deg: float = quantity("", "°", "Scan rotation that the curl proposes, or half a turn on")
+    scan_rotation_sigma_deg: float = quantity("", "°", "Standard deviation of the proposed scan rotation")
+    detector_flip_y_proposed: int = quantity("", "", "Flip that the curl proposes: 0, 1, or -1 = none")
     mean_pattern: np.ndarray = quantity("detector_y detector_x", "counts", "Mean of the recorded patterns")
     max_pattern: np.ndarray = quantity("detector_y detector_x", "counts", "Maximum of the recorded patterns")
     mean_pattern_corrected: np.ndarray = quantity("detector_y detector_x", "counts", "Mean of the corrected patterns")

@@ -8,13 +8,14 @@ from fourdstem.methods.preprocess import descan
 from fourdstem.methods.preprocess.bad_pixels import CERTAIN_COUNTS
 
 
-def write(params, measured, surface, origin, ellipse, disk, camera, gain, radius_text: str, bad) -> str:
-    """Return the verdict as JSON: ``{centre: {pass, reason}, descan, ellipse, camera, gain, pixels: likewise}``."""
+def write(params, measured, surface, origin, ellipse, disk, camera, turn, gain, radius_text: str, bad) -> str:
+    """Return the verdict as JSON: ``{centre: {pass, reason}, descan, ellipse, camera, rotation, …: likewise}``."""
     verdict = {
         "centre": _centre(params, measured, origin, radius_text),
         "descan": _descan(params, surface, origin),
         "ellipse": _ellipse(ellipse, disk),
         "camera": {"pass": bool(camera[1]), "reason": camera[2]},
+        "rotation": {"pass": turn.passed, "reason": turn.reason},
         "gain": {"pass": gain.passed, "reason": gain.reason},
         "pixels": _pixels(bad),
     }
