@@ -9,7 +9,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from raw_files import COUNTS, refuses, vendor_folder, write_merlin
+import tifffile
+from raw_files import COUNTS, refuses, vendor_folder, write_merlin, write_seq
 
 from fourdstem.errors import InputError
 from fourdstem.formats import read_mask
@@ -89,7 +90,7 @@ with open_raw(path) as raw:
 """
 
 
-@pytest.mark.parametrize("kind", ["npy", "mib", "h5"])
+@pytest.mark.parametrize("kind", ["npy", "mib", "h5", "tif", "seq", "emd"])
 def test_reading_rows_of_a_large_file_takes_little_memory(tmp_path, kind):
     path = tmp_path / f"a.{kind}"
     if kind == "npy":
@@ -100,6 +101,17 @@ def test_reading_rows_of_a_large_file_takes_little_memory(tmp_path, kind):
     elif kind == "mib":
         write_merlin(path, np.zeros((1, 256, 256), np.uint16))
         os.truncate(path, path.stat().st_size * 4096)
+    elif kind == "tif":
+        tifffile.memmap(path, shape=(4096, 256, 256), dtype="u2", photometric="minisblack", bigtiff=True)
+    elif kind == "seq":
+        write_seq(path, np.zeros((1, 256, 256), "<u2"), announced=4096)
+        os.truncate(path, 8192 + 4096 * (path.stat().st_size - 8192))
+    elif kind == "emd":  # as Velox stores a stack: the frame axis last, a chunk per frame
+        with h5py.File(path, "w") as file:
+            stack = file.create_dataset("Data/Image/a/Data", (256, 256, 4096), "u2", chunks=(256, 256, 1))
+            for frame in range(0, 4096, 8):
+                stack[:, :, frame] = 1
+        os.truncate(path, 513 * 2**20)
     else:
         with h5py.File(path, "w") as file:
             file.create_dataset("counts", (64, 64, 256, 256), "u2")[-1, -1] = 1

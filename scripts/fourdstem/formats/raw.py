@@ -1,7 +1,8 @@
-"""What every reader returns, and the two kinds of lazy frames that are not HDF5."""
+"""What every reader returns, and the kinds of lazy frames that are not one HDF5 dataset."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any, Self
 
 import numpy as np
@@ -168,3 +169,90 @@ class JoinedFrames:
                 parts.append(stack[inside[0] : inside[-1] + 1 : where.step or 1])
             first += stack.shape[0]
         return np.concatenate(parts) if parts else np.empty((0, *self.shape[1:]), self.dtype)
+
+
+@dataclass(frozen=True)
+class TurnedFrames:
+    """A stored array whose axes lie in another order than ours; only what is asked for is read.
+
+    Attributes
+    ----------
+    stored : h5py dataset or MappedFrames
+    order : tuple of int
+        Stored axis of each of our axes.
+    """
+
+    stored: Any
+    order: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape in our order."""
+        return tuple(self.stored.shape[axis] for axis in self.order)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of a count."""
+        return self.stored.dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.order)
+
+    def __getitem__(self, where) -> np.ndarray:
+        given = where if isinstance(where, tuple) else (where,)
+        given = given + (slice(None),) * (self.ndim - len(given))
+        stored = [slice(None)] * self.ndim
+        for axis, part in zip(self.order, given, strict=True):
+            stored[axis] = part if isinstance(part, slice) else slice(int(part), int(part) + 1 or None)
+        turned = self._read(stored).transpose(self.order)
+        return np.ascontiguousarray(turned[tuple(slice(None) if isinstance(part, slice) else 0 for part in given)])
+
+    def _read(self, where: list) -> np.ndarray:
+        if not isinstance(self.stored, MappedFrames):
+            return self.stored[tuple(where)]
+        # A pattern that is scattered over the whole file would map all of it: one map per slice of the first axis.
+        first = range(*where[0].indices(self.stored.shape[0]))
+        parts = [self.stored[(slice(i, i + 1), *where[1:])] for i in first]
+        return np.concatenate(parts) if parts else self.stored[(slice(0, 0), *where[1:])]
+
+
+@dataclass(frozen=True)
+class ListedFrames:
+    """Frames that are stored, and read, one by one.
+
+    Attributes
+    ----------
+    read : callable
+        Frame number -> array of shape ``frame``.
+    records : tuple of int
+        Shape of the list of frames, in the order of their numbers.
+    frame : tuple of int
+        (detector_y, detector_x).
+    dtype : dtype
+    """
+
+    read: Callable[[int], np.ndarray]
+    records: tuple[int, ...]
+    frame: tuple[int, int]
+    dtype: np.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the frames as one array."""
+        return (*self.records, *self.frame)
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    def __getitem__(self, where) -> np.ndarray:
+        given = where if isinstance(where, tuple) else (where,)
+        lead, within = given[: len(self.records)], given[len(self.records) :]
+        numbers = np.arange(prod(self.records)).reshape(self.records)[lead]
+        frames = np.empty((numbers.size, *self.frame), self.dtype)
+        for place, number in enumerate(numbers.ravel()):
+            frames[place] = self.read(int(number))
+        return frames.reshape(*numbers.shape, *self.frame)[(slice(None),) * numbers.ndim + within]
