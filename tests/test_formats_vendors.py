@@ -281,3 +281,25 @@ def test_formats_that_are_not_read_say_what_to_do(tmp_path):
     refuses(tmp_path / "packed.zspy", "zarr", "hspy")
     (tmp_path / "scan_x4_y4.raw").write_bytes(b"0" * 64)
     refuses(tmp_path / "scan_x4_y4.raw", ".xml")
+
+
+def test_an_empad_scan_of_more_columns_than_rows_keeps_its_axes(tmp_path):
+    text = '<root><raw_file filename="scan_x5_y3.raw"/><pix_x>5</pix_x><pix_y>3</pix_y></root>'
+    (tmp_path / "a.xml").write_text(text)
+    frames = np.random.default_rng(3).normal(size=(3, 5, 130, 128)).astype("<f4")
+    frames.tofile(tmp_path / "scan_x5_y3.raw")
+    with open_raw(tmp_path / "a.xml") as raw:
+        assert raw.shape == (3, 5, 128, 128)
+        np.testing.assert_array_equal(raw.data[2, 1:4], frames[2, 1:4, :128])
+        assert raw.metadata == {"scan_shape": (3, 5)}
+
+
+@pytest.mark.parametrize("share", [0.2, 0.6, 0.98])
+def test_cut_files_of_these_formats_are_refused(tmp_path, share):
+    write_dm4(tmp_path / "a.dm4", COUNTS, ("nm", "nm", "1/nm", "1/nm"))
+    write_topspin(tmp_path / "a.app5", RASTER)
+    write_velox(tmp_path / "a.emd", FRAMES)
+    for name in ("a.dm4", "a.app5", "a.emd"):
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content[: int(len(content) * share)])
+        refuses(tmp_path / name)

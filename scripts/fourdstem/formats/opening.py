@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fourdstem.errors import InputError
 from fourdstem.formats.hdf5 import is_hdf5, open_hdf5
-from fourdstem.formats.raw import RawScan
+from fourdstem.formats.raw import GuardedFrames, RawScan
 from fourdstem.formats.stacks import open_seq, open_tif
 from fourdstem.formats.vendor import PLUGINS, open_blo, open_mib, open_npy, open_rosetta
 
@@ -37,21 +37,31 @@ def open_raw(path, dataset: str | None = None) -> RawScan:
     """
     path = Path(path)
     _check_file(path, dataset)
-    suffix = path.suffix.lower()
-    if is_hdf5(path):
-        raw = open_hdf5(path, dataset)
-    elif suffix in _OWN:
-        raw = _OWN[suffix](path)
-    else:
-        raw = open_rosetta(path)
+    raw = _opened(path, dataset)
     try:
         _check_content(raw, path)
     except InputError:
         raw.close()
         raise
-    if len(raw.shape) == 4:
-        return replace(raw, metadata=raw.metadata | {"scan_shape": raw.shape[:2]})
-    return raw
+    shape = {"scan_shape": raw.shape[:2]} if len(raw.shape) == 4 else {}
+    return replace(raw, data=GuardedFrames(raw.data, str(path)), metadata=raw.metadata | shape)
+
+
+def _opened(path: Path, dataset: str | None) -> RawScan:
+    suffix = path.suffix.lower()
+    try:
+        if is_hdf5(path):
+            return open_hdf5(path, dataset)
+        return _OWN[suffix](path) if suffix in _OWN else open_rosetta(path)
+    except InputError:
+        raise
+    except Exception as error:  # a damaged header shows in whatever stumbles over it: a number, a tree of HDF5
+        raise InputError(
+            f"a file that cannot be read ({type(error).__name__}: {error})",
+            where=str(path),
+            expected=f"a complete {suffix or 'HDF5'} file",
+            do="Copy it again from the microscope; it may be damaged.",
+        ) from error
 
 
 def _check_file(path: Path, dataset: str | None) -> None:

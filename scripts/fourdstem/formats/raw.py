@@ -7,6 +7,8 @@ from typing import Any, Self
 
 import numpy as np
 
+from fourdstem.errors import InputError
+
 
 @dataclass(frozen=True)
 class RawScan:
@@ -59,6 +61,40 @@ class RawScan:
 
     def __exit__(self, *_) -> None:
         self.close()
+
+
+@dataclass(frozen=True)
+class GuardedFrames:
+    """Any frames, of a named file: what fails in reading them later becomes a message that names it."""
+
+    frames: Any
+    path: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the frames as one array."""
+        return self.frames.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of a count."""
+        return self.frames.dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.frames.shape)
+
+    def __getitem__(self, where) -> np.ndarray:
+        try:
+            return self.frames[where]
+        except Exception as error:  # zlib, HDF5, dask and the file system each raise their own kinds
+            raise InputError(
+                f"frames {where} that cannot be read ({type(error).__name__}: {error})",
+                where=self.path,
+                expected=f"{tuple(self.shape)} counts of type {self.dtype}",
+                do="Copy the file again from the microscope; it is damaged or truncated, or changed during the run.",
+            ) from error
 
 
 @dataclass(frozen=True)
