@@ -1,6 +1,7 @@
 """What the tests of raw files share: counts, a Merlin file of them, how a refusal is checked, the vendors' files."""
 
 import os
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -40,3 +41,28 @@ def write_merlin(path, frames, hdr=None):
     path.write_bytes(b"".join(head + frame.astype(">u2").tobytes() for frame in frames))
     if hdr:
         path.with_suffix(".hdr").write_text("HDR,\t\n" + "\n".join(f"{k}:\t{v}" for k, v in hdr.items()) + "\nEnd\t")
+
+
+def write_seq(path, frames, version=5, image_format=100, compression=0, gap=1024, announced=None):
+    """Write a sequence as the StreamPix manual describes it; ``gap`` bytes follow each image."""
+    header = bytearray(8192 if version >= 5 else 1024)
+    struct.pack_into("<I", header, 0, 0xFEED)
+    header[4:28] = "Norpix seq\n\0".encode("utf-16-le")
+    struct.pack_into("<ii", header, 28, version, 1024)
+    ny, nx = frames.shape[1:]
+    bits = frames.itemsize * 8
+    announced = len(frames) if announced is None else announced
+    values = (
+        nx,
+        ny,
+        bits,
+        12 if bits == 16 else 8,
+        frames[0].nbytes,
+        image_format,
+        announced,
+        0,
+        frames[0].nbytes + gap,
+    )
+    struct.pack_into("<9I", header, 548, *values)
+    struct.pack_into("<I", header, 620, compression)
+    path.write_bytes(bytes(header) + b"".join(f.tobytes() + b"\x7f" * gap for f in frames))

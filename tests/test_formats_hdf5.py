@@ -129,7 +129,8 @@ def test_blocks_of_different_shapes_are_not_joined(tmp_path):
 def test_a_real_arina_master_finds_its_data_file(vendor_files):
     with open_raw(vendor_files / "arina" / "test_00_master.h5") as raw:
         assert raw.shape == (16, 192, 192)
-        assert raw.metadata == {"beam_energy_kev": 300.0}
+        # the sidecar states 4 by 4 positions, and that its pixel size is not calibrated
+        assert raw.metadata == {"beam_energy_kev": 300.0, "scan_shape": (4, 4)}
         assert raw.saturation_counts == 8352
         assert raw.hdf5_location[0].endswith("test_00_data_000001.h5")
 

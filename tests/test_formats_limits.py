@@ -9,10 +9,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from raw_files import COUNTS, refuses, vendor_folder, write_merlin
+import tifffile
+from raw_files import COUNTS, refuses, vendor_folder, write_merlin, write_seq
 
 from fourdstem.errors import InputError
-from fourdstem.formats import read_mask
+from fourdstem.formats import SUFFIXES, open_raw, read_mask
 
 vendor_files = pytest.fixture(scope="module")(vendor_folder)
 
@@ -73,6 +74,46 @@ def test_truncated_files_are_refused_when_they_are_opened(vendor_files, tmp_path
         refuses(tmp_path / name, "truncated" if name != "a.npy" else "complete .npy")
 
 
+def test_a_frame_damaged_in_the_middle_is_named_when_it_is_read(tmp_path):
+    frames = COUNTS.reshape(15, 8, 6)
+    tifffile.imwrite(tmp_path / "a.tif", frames, photometric="minisblack", compression="zlib")
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        place = file.pages[7].dataoffsets[0] + 20
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    content[place] ^= 0xFF
+    (tmp_path / "a.tif").write_bytes(content)
+    with open_raw(tmp_path / "a.tif") as raw:
+        np.testing.assert_array_equal(raw.data[0:7], frames[:7])
+        with pytest.raises(InputError, match="that cannot be read") as caught:
+            raw.data[5:9]
+        assert caught.value.where == str(tmp_path / "a.tif")
+
+
+def test_flipped_bits_never_end_in_anything_but_a_message(tmp_path):
+    frames = COUNTS.reshape(15, 8, 6)
+    tifffile.imwrite(tmp_path / "a.tif", frames, photometric="minisblack", compression="zlib")
+    write_seq(tmp_path / "a.seq", frames)
+    np.save(tmp_path / "a.npy", frames)
+    write_merlin(tmp_path / "a.mib", frames)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("entry/data/data", data=frames, chunks=(1, 8, 6), compression="gzip")
+    rng = np.random.default_rng(4)
+    refused = 0
+    for name in ("a.tif", "a.seq", "a.npy", "a.mib", "a.h5"):
+        whole = (tmp_path / name).read_bytes()
+        for _ in range(40):
+            damaged = bytearray(whole)
+            for place in rng.integers(min(len(whole), 3000), size=3):
+                damaged[place] ^= 1 << int(rng.integers(8))
+            (tmp_path / name).write_bytes(damaged)
+            try:
+                with open_raw(tmp_path / name) as raw:
+                    raw.data[0:2]
+            except InputError:
+                refused += 1
+    assert refused > 20
+
+
 # ---- laziness ---------------------------------------------------------------------------------------------
 
 _READ_ROWS = """
@@ -89,7 +130,7 @@ with open_raw(path) as raw:
 """
 
 
-@pytest.mark.parametrize("kind", ["npy", "mib", "h5"])
+@pytest.mark.parametrize("kind", ["npy", "mib", "h5", "tif", "seq", "emd"])
 def test_reading_rows_of_a_large_file_takes_little_memory(tmp_path, kind):
     path = tmp_path / f"a.{kind}"
     if kind == "npy":
@@ -100,6 +141,17 @@ def test_reading_rows_of_a_large_file_takes_little_memory(tmp_path, kind):
     elif kind == "mib":
         write_merlin(path, np.zeros((1, 256, 256), np.uint16))
         os.truncate(path, path.stat().st_size * 4096)
+    elif kind == "tif":
+        tifffile.memmap(path, shape=(4096, 256, 256), dtype="u2", photometric="minisblack", bigtiff=True)
+    elif kind == "seq":
+        write_seq(path, np.zeros((1, 256, 256), "<u2"), announced=4096)
+        os.truncate(path, 8192 + 4096 * (path.stat().st_size - 8192))
+    elif kind == "emd":  # as Velox stores a stack: the frame axis last, a chunk per frame
+        with h5py.File(path, "w") as file:
+            stack = file.create_dataset("Data/Image/a/Data", (256, 256, 4096), "u2", chunks=(256, 256, 1))
+            for frame in range(0, 4096, 8):
+                stack[:, :, frame] = 1
+        os.truncate(path, 513 * 2**20)
     else:
         with h5py.File(path, "w") as file:
             file.create_dataset("counts", (64, 64, 256, 256), "u2")[-1, -1] = 1
@@ -149,3 +201,10 @@ def test_an_unreadable_mask_is_refused(tmp_path):
     (tmp_path / "m.png").write_bytes(b"no image")
     with pytest.raises(InputError, match="no readable image"):
         read_mask(tmp_path / "m.png", (8, 6))
+
+
+def test_the_table_of_formats_names_every_suffix():
+    table = (Path(__file__).parents[1] / "docs" / "formats.md").read_text(encoding="utf-8")
+    rows = [line for line in table.splitlines() if line.startswith("| `")]
+    missing = [suffix for suffix in SUFFIXES if not any(f"`{suffix}`" in row for row in rows)]
+    assert missing == []

@@ -27,7 +27,7 @@ log = logging.getLogger("fourdstem")
 RECORDED = {
     "numpy": "numpy", "scipy": "scipy", "numba": "numba", "torch": "torch", "h5py": "h5py", "hdf5plugin": "hdf5plugin",
     "sklearn": "scikit-learn", "skimage": "scikit-image", "orix": "orix", "diffsims": "diffsims", "spglib": "spglib",
-    "rsciio": "rosettasciio", "matplotlib": "matplotlib", "papermill": "papermill",
+    "rsciio": "rosettasciio", "tifffile": "tifffile", "matplotlib": "matplotlib", "papermill": "papermill",
 }  # fmt: skip
 
 

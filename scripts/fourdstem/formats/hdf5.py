@@ -1,4 +1,4 @@
-"""HDF5 of any origin: ours, plain, py4DSTEM and EMD, HyperSpy, NeXus, Dectris."""
+"""HDF5 of any origin: ours, plain, py4DSTEM and EMD, HyperSpy, NeXus, Dectris; what lies otherwise is in `layouts`."""
 
 import re
 from dataclasses import fields
@@ -10,6 +10,14 @@ import numpy as np
 
 from fourdstem.calibration import Acquisition
 from fourdstem.errors import InputError
+from fourdstem.formats.layouts import (
+    arina_sidecar,
+    arranged,
+    is_velox_image,
+    open_topspin,
+    topspin_scans,
+    velox_metadata,
+)
 from fourdstem.formats.raw import JoinedFrames, RawScan
 from fourdstem.formats.units import angle_mrad, axes_metadata, length_angstrom, reciprocal_inv_angstrom
 
@@ -31,12 +39,15 @@ def open_hdf5(path, dataset: str | None = None) -> RawScan:
     """Open the scan in an HDF5 file; see `open_raw`."""
     file = _open(path)
     try:
+        scans = topspin_scans(file)
+        if scans:
+            return open_topspin(file, scans, dataset, path)
         name, data = _given(file, dataset, path) if dataset else _choose(file, path)
-        metadata, notes = _metadata(file, name, data)
+        data, metadata, notes = _described(file, name, data)
         alone = isinstance(data, h5py.Dataset)
         return RawScan(
             data,
-            format="HDF5" if alone else "HDF5 (Dectris)",
+            format="HDF5 (Dectris)" if isinstance(data, JoinedFrames) else "HDF5",
             metadata=metadata,
             notes=tuple(notes),
             saturation_counts=_saturation(file),
@@ -154,11 +165,24 @@ def _contents(file: h5py.File) -> str:
     return (", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")) or "empty groups"
 
 
-def _metadata(file: h5py.File, name: str, data) -> tuple[dict, list[str]]:
-    """Collect acquisition values; what stands nearest to our own names wins."""
+def _described(file: h5py.File, name: str, data):
+    """Return the data with our order of axes, acquisition values (nearest to our own names wins) and notes."""
     dataset = data if isinstance(data, h5py.Dataset) else data.stacks[0]
-    metadata, notes = axes_metadata(_axes(dataset))
-    for values in (_dectris(file), _py4dstem(file), _hyperspy(dataset), _own_attributes(file, name), _own_group(file)):
+    axes = _axes(dataset)
+    turning = []
+    if dataset is data:
+        data, axes, turning = arranged(name, dataset, axes)
+    metadata, notes = axes_metadata(axes)
+    notes += turning
+    for values in (
+        velox_metadata(dataset) if is_velox_image(name) else {},
+        _dectris(file),
+        arina_sidecar(file.filename, data.shape[0]) if dataset.ndim == 3 else {},
+        _py4dstem(file),
+        _hyperspy(dataset),
+        _own_attributes(file, name),
+        _own_group(file),
+    ):
         metadata.update(values)
     if "detector_pixel_inv_angstrom" in metadata:
         metadata.pop("detector_pixel_mrad", None)
@@ -169,7 +193,7 @@ def _metadata(file: h5py.File, name: str, data) -> tuple[dict, list[str]]:
     ]
     if other:
         notes.append("attributes that are not interpreted: " + ", ".join(other))
-    return metadata, notes
+    return data, metadata, notes
 
 
 def _own_group(file) -> dict:

@@ -5,11 +5,14 @@ from pathlib import Path
 
 from fourdstem.errors import InputError
 from fourdstem.formats.hdf5 import is_hdf5, open_hdf5
-from fourdstem.formats.raw import RawScan
+from fourdstem.formats.raw import GuardedFrames, RawScan
+from fourdstem.formats.stacks import open_seq, open_tif
 from fourdstem.formats.vendor import PLUGINS, open_blo, open_mib, open_npy, open_rosetta
 
-_OWN = {".npy": open_npy, ".blo": open_blo, ".mib": open_mib}
-_HDF5 = (".h5", ".hdf5", ".hspy", ".nxs", ".emd")
+_OWN = {
+    ".npy": open_npy, ".blo": open_blo, ".mib": open_mib, ".tif": open_tif, ".tiff": open_tif, ".seq": open_seq,
+}  # fmt: skip
+_HDF5 = (".h5", ".hdf5", ".hspy", ".nxs", ".emd", ".app5")
 SUFFIXES = (*_HDF5, *_OWN, *PLUGINS)
 
 
@@ -17,8 +20,9 @@ def open_raw(path, dataset: str | None = None) -> RawScan:
     """Open a raw scan without reading it.
 
     HDF5 is recognised by its content, other formats by suffix: ``.npy``, ``.blo``, ``.mib`` (with ``.hdr``),
-    and by RosettaSciIO ``.dm3``, ``.dm4``, ``.tvips``, ``.mrc``, ``.xml`` (EMPAD). The scan shape is
-    never guessed: a stack of frames stays a stack, with ``scan_shape`` in its metadata where the file states it.
+    ``.tif``, ``.seq``, and by RosettaSciIO ``.dm3``, ``.dm4``, ``.tvips``, ``.mrc``, ``.xml`` (EMPAD).
+    docs/formats.md says how each was tested. The scan shape is never guessed: a stack of frames stays a stack,
+    with ``scan_shape`` in its metadata where the file states it.
 
     Parameters
     ----------
@@ -33,27 +37,40 @@ def open_raw(path, dataset: str | None = None) -> RawScan:
     """
     path = Path(path)
     _check_file(path, dataset)
-    suffix = path.suffix.lower()
-    if is_hdf5(path):
-        raw = open_hdf5(path, dataset)
-    elif suffix in _OWN:
-        raw = _OWN[suffix](path)
-    else:
-        raw = open_rosetta(path)
+    raw = _opened(path, dataset)
     try:
         _check_content(raw, path)
     except InputError:
         raw.close()
         raise
-    if len(raw.shape) == 4:
-        return replace(raw, metadata=raw.metadata | {"scan_shape": raw.shape[:2]})
-    return raw
+    shape = {"scan_shape": raw.shape[:2]} if len(raw.shape) == 4 else {}
+    return replace(raw, data=GuardedFrames(raw.data, str(path)), metadata=raw.metadata | shape)
+
+
+def _opened(path: Path, dataset: str | None) -> RawScan:
+    suffix = path.suffix.lower()
+    try:
+        if is_hdf5(path):
+            return open_hdf5(path, dataset)
+        return _OWN[suffix](path) if suffix in _OWN else open_rosetta(path)
+    except InputError:
+        raise
+    except Exception as error:  # a damaged header shows in whatever stumbles over it: a number, a tree of HDF5
+        raise InputError(
+            f"a file that cannot be read ({type(error).__name__}: {error})",
+            where=str(path),
+            expected=f"a complete {suffix or 'HDF5'} file",
+            do="Copy it again from the microscope; it may be damaged.",
+        ) from error
 
 
 def _check_file(path: Path, dataset: str | None) -> None:
     suffix, do = path.suffix.lower(), "Correct `file:` of the sample."
     if not path.exists():
         found = "no such file"
+    elif suffix == ".zspy":
+        found = "a .zspy of HyperSpy, which needs an old zarr that does not fit this project's other packages"
+        do = "Convert it where HyperSpy is: `hs.load('scan.zspy', lazy=True).save('scan.hspy')`, and name the .hspy."
     elif not path.is_file():
         found = "a folder, not a file"
     elif path.stat().st_size == 0:
@@ -65,6 +82,8 @@ def _check_file(path: Path, dataset: str | None) -> None:
         do = "Copy it again from the microscope; it may be damaged."
     elif suffix == ".npz":
         found, do = "a .npz archive, which cannot be read piece by piece", "Save the array by numpy.save as .npy."
+    elif suffix == ".raw":
+        found, do = "raw numbers without a header", "Name the .xml that EMPAD writes beside it, or save it as .npy."
     elif suffix == ".hdr":
         found, do = "the header of a Merlin scan, not its frames", "Name the .mib file; the .hdr beside it is found."
     elif suffix not in SUFFIXES:

@@ -1,10 +1,13 @@
-"""What every reader returns, and the two kinds of lazy frames that are not HDF5."""
+"""What every reader returns, and the kinds of lazy frames that are not one HDF5 dataset."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any, Self
 
 import numpy as np
+
+from fourdstem.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,40 @@ class RawScan:
 
     def __exit__(self, *_) -> None:
         self.close()
+
+
+@dataclass(frozen=True)
+class GuardedFrames:
+    """Any frames, of a named file: what fails in reading them later becomes a message that names it."""
+
+    frames: Any
+    path: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the frames as one array."""
+        return self.frames.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of a count."""
+        return self.frames.dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.frames.shape)
+
+    def __getitem__(self, where) -> np.ndarray:
+        try:
+            return self.frames[where]
+        except Exception as error:  # zlib, HDF5, dask and the file system each raise their own kinds
+            raise InputError(
+                f"frames {where} that cannot be read ({type(error).__name__}: {error})",
+                where=self.path,
+                expected=f"{tuple(self.shape)} counts of type {self.dtype}",
+                do="Copy the file again from the microscope; it is damaged or truncated, or changed during the run.",
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -168,3 +205,90 @@ class JoinedFrames:
                 parts.append(stack[inside[0] : inside[-1] + 1 : where.step or 1])
             first += stack.shape[0]
         return np.concatenate(parts) if parts else np.empty((0, *self.shape[1:]), self.dtype)
+
+
+@dataclass(frozen=True)
+class TurnedFrames:
+    """A stored array whose axes lie in another order than ours; only what is asked for is read.
+
+    Attributes
+    ----------
+    stored : h5py dataset or MappedFrames
+    order : tuple of int
+        Stored axis of each of our axes.
+    """
+
+    stored: Any
+    order: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape in our order."""
+        return tuple(self.stored.shape[axis] for axis in self.order)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of a count."""
+        return self.stored.dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.order)
+
+    def __getitem__(self, where) -> np.ndarray:
+        given = where if isinstance(where, tuple) else (where,)
+        given = given + (slice(None),) * (self.ndim - len(given))
+        stored = [slice(None)] * self.ndim
+        for axis, part in zip(self.order, given, strict=True):
+            stored[axis] = part if isinstance(part, slice) else slice(int(part), int(part) + 1 or None)
+        turned = self._read(stored).transpose(self.order)
+        return np.ascontiguousarray(turned[tuple(slice(None) if isinstance(part, slice) else 0 for part in given)])
+
+    def _read(self, where: list) -> np.ndarray:
+        if not isinstance(self.stored, MappedFrames):
+            return self.stored[tuple(where)]
+        # A pattern that is scattered over the whole file would map all of it: one map per slice of the first axis.
+        first = range(*where[0].indices(self.stored.shape[0]))
+        parts = [self.stored[(slice(i, i + 1), *where[1:])] for i in first]
+        return np.concatenate(parts) if parts else self.stored[(slice(0, 0), *where[1:])]
+
+
+@dataclass(frozen=True)
+class ListedFrames:
+    """Frames that are stored, and read, one by one.
+
+    Attributes
+    ----------
+    read : callable
+        Frame number -> array of shape ``frame``.
+    records : tuple of int
+        Shape of the list of frames, in the order of their numbers.
+    frame : tuple of int
+        (detector_y, detector_x).
+    dtype : dtype
+    """
+
+    read: Callable[[int], np.ndarray]
+    records: tuple[int, ...]
+    frame: tuple[int, int]
+    dtype: np.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the frames as one array."""
+        return (*self.records, *self.frame)
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    def __getitem__(self, where) -> np.ndarray:
+        given = where if isinstance(where, tuple) else (where,)
+        lead, within = given[: len(self.records)], given[len(self.records) :]
+        numbers = np.arange(prod(self.records)).reshape(self.records)[lead]
+        frames = np.empty((numbers.size, *self.frame), self.dtype)
+        for place, number in enumerate(numbers.ravel()):
+            frames[place] = self.read(int(number))
+        return frames.reshape(*numbers.shape, *self.frame)[(slice(None),) * numbers.ndim + within]

@@ -30,6 +30,8 @@ def reciprocal_inv_angstrom(unit) -> float | None:
 def _plain(unit) -> str:
     text = unit.decode("utf-8", "replace") if isinstance(unit, bytes) else str(unit or "")
     text = re.sub(r"[\s$\[\]{}()\\]", "", text).replace("Å", "Å").lower()
+    if re.fullmatch(r".(_.)+", text):  # RosettaSciIO's EMD writer joins the letters of a unit by underscores
+        text = text.replace("_", "")
     return text.replace("µ", "u").replace("μ", "u")
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from rsciio import IO_PLUGINS
 
 from fourdstem.errors import InputError
-from fourdstem.formats.raw import DelayedFrames, MappedFrames, RawScan
-from fourdstem.formats.units import axes_metadata
+from fourdstem.formats.raw import DelayedFrames, MappedFrames, RawScan, TurnedFrames
+from fourdstem.formats.units import angle_mrad, axes_metadata, length_angstrom, reciprocal_inv_angstrom
 
 # Suffix -> plugin of RosettaSciIO. Only those that map the file: others load it whole at every slice.
 PLUGINS = {".dm3": "DigitalMicrograph", ".dm4": "DigitalMicrograph", ".tvips": "TVIPS", ".mrc": "MRC", ".xml": "EMPAD"}
@@ -119,12 +119,52 @@ def open_rosetta(path: Path) -> RawScan:
     signal = usable[0]
     axes = sorted(signal["axes"], key=lambda axis: not axis["navigate"])
     data = signal["data"].transpose([axis["index_in_array"] for axis in axes])
+    frames, turning = DelayedFrames(data), []
+    if plugin == "DigitalMicrograph":
+        frames, axes, turning = _dm_frames(signal, axes, path)
     metadata, notes = axes_metadata([(axis["scale"], axis["units"]) for axis in axes])
+    notes += turning
+    if plugin == "MRC":
+        # Axes of .mrc are lengths; from Direct Electron's text file RosettaSciIO makes them 1 of whatever unit.
+        metadata, notes = {}, ["pixel sizes of a .mrc are not taken"]
     if plugin == "TVIPS":
         # The header keeps the pixel as an integer, which cannot hold a calibration.
         metadata, notes = {}, ["the pixel size in the file is a whole number and not taken"]
     metadata |= _instrument(signal)
-    return RawScan(DelayedFrames(data), plugin, metadata, tuple(notes))
+    return RawScan(frames, plugin, metadata, tuple(notes))
+
+
+def _dm_frames(signal: dict, axes: list[dict], path: Path):
+    """Return the counts mapped where the reader found them, with our order of axes, the axes likewise, and notes."""
+    offset = int(_walk(signal["original_metadata"], "ImageList.TagGroup0.ImageData.Data.offset"))
+    stored = MappedFrames(str(path), np.dtype(signal["data"].dtype), offset, signal["data"].shape)
+    if len(axes) == 4 and _scan_is_fastest(signal, axes, path):
+        note = "stored with the scan axes fastest: every read walks through the whole file; save it as .hspy"
+        return TurnedFrames(stored, (2, 3, 0, 1)), axes[2:] + axes[:2], [note]
+    return stored, axes, []
+
+
+def _scan_is_fastest(signal: dict, axes: list[dict], path: Path) -> bool:
+    """Tell whether a DigitalMicrograph cube is stored detector first; RosettaSciIO does not look.
+
+    GMS writes either order: files of before about 2019, and converted K2 data, have the scan axes fastest; newer
+    ones the detector axes, which the tag "Data Order Swapped" says.
+    """
+    detector = [bool(reciprocal_inv_angstrom(axis["units"]) or angle_mrad(axis["units"])) for axis in axes]
+    scan = [bool(length_angstrom(axis["units"])) for axis in axes]
+    if all(scan[:2]) and all(detector[2:]):
+        return False
+    if all(detector[:2]) and all(scan[2:]):
+        return True
+    swapped = _walk(signal["original_metadata"], "ImageList.TagGroup0.ImageTags.Meta Data.Data Order Swapped")
+    if swapped is None:
+        raise InputError(
+            "a cube of 4 axes that does not say which of them are the scan",
+            where=str(path),
+            expected="units (nm and 1/nm or mrad) on all four axes, or the tag Meta Data:Data Order Swapped",
+            do="Calibrate the axes in DigitalMicrograph and save it again.",
+        )
+    return str(swapped).strip().lower() in ("0", "false")
 
 
 def _instrument(signal: dict) -> dict:
