@@ -86,7 +86,7 @@ def test_uncompiled_kernels_agree_with_compiled_ones():
     n, scan, tile = len(pixels), (half, ny, nx, 0), (0, ny, 0, nx)
     roots = blocks(ny, nx, n)
     flat(roots)[..., :n] = found[0].reshape(ny, nx, n)
-    tables, sums = np.zeros((2, ny, nx, 25)), np.zeros((2, ny, nx + 1, *roots.shape[2:]), np.float32)
+    tables, sums = np.zeros((2, ny, nx, 25)), np.zeros((2, ny, nx, *roots.shape[2:]), np.float32)
     near, trust = np.empty((2, nx, 4), np.float32), []
     weights, variance = np.empty((2, nx, 25), np.float32), np.full((ny, nx), 0.2)
     for k, form in enumerate((lambda kernel: kernel, lambda kernel: kernel.py_func)):
@@ -99,20 +99,24 @@ def test_uncompiled_kernels_agree_with_compiled_ones():
     np.testing.assert_allclose(*near, rtol=1e-5)
     np.testing.assert_allclose(*weights, rtol=1e-6)
     np.testing.assert_allclose(*trust, rtol=1e-6)
-    np.testing.assert_allclose(*sums[:, :, :nx], rtol=1e-5)
+    np.testing.assert_allclose(*sums, rtol=1e-5)
+    distances = np.array([[0.5, 3.0, np.nan], [2.0, -1.0, 7.0]])
+    for kernel in (survey.self_weights, survey.self_weights.py_func):
+        own = 1 / (1 + 3 * np.nanmean(np.exp(-np.maximum(distances, 0) / 4), axis=1))
+        np.testing.assert_allclose(kernel(distances, 2.0, 0.0), own, rtol=1e-12)
     assert kernels.pair_weight.py_func(50.0, 1.0, 50, (1.0, 0.0)) == 1.0
 
 
 def test_inner_kernels_agree_with_numpy():
     z = np.random.default_rng(0).random((2, 6, 1, BLOCK)).astype(np.float32)
-    sums, out = np.zeros((2, 6)), np.zeros((1, 2, 1, BLOCK), np.float32)
+    sums, out = np.zeros((2, 6)), np.zeros((2, BLOCK), np.float32)
     kernels.squared_differences.py_func(z, (0, 0), (0, 1), 1, 0, 6, 0, sums)
     expected = [((z[0, i] - z[1]) ** 2).sum(axis=(1, 2)) for i in (0, 1)]
     np.testing.assert_allclose(sums, expected, rtol=1e-5)
     assert kernels.difference.py_func(z, (0, 0), (1, 5), 0) == pytest.approx(sums[0, 5], rel=1e-5)
     weights = np.random.default_rng(1).random((2, 6)).astype(np.float32)
-    kernels.add_row.py_func(z, 1, 0, 0, weights, out, (0, 0), (0, 1))
-    np.testing.assert_allclose(out[0, :, 0], weights @ z[1, :, 0], rtol=1e-5)
+    kernels.add_row.py_func(z, 1, 0, 0, weights, out, 0, 1)
+    np.testing.assert_allclose(out, weights @ z[1, :, 0], rtol=1e-5)
 
 
 def test_lambda_is_chosen_as_the_authors_code_chooses_it():

@@ -272,26 +272,26 @@ def add_2x5(z, row, k, block, weights, n, out, i, j):
     weights : ndarray of float32, shape (2, columns)
         Those of i and j, from column n on.
     n : int
-    out : ndarray of float32, shape (rows, columns, blocks, BLOCK)
-    i, j : tuple of int
-        Row and column; not the same.
+    out : ndarray of float32, shape (sums, BLOCK)
+    i, j : int
+        Not the same.
     """
     a0, a1, a2, a3, a4 = weights[0, n], weights[0, n + 1], weights[0, n + 2], weights[0, n + 3], weights[0, n + 4]
     b0, b1, b2, b3, b4 = weights[1, n], weights[1, n + 1], weights[1, n + 2], weights[1, n + 3], weights[1, n + 4]
     for p in range(BLOCK):
         c, d, e = z[row, k, block, p], z[row, k + 1, block, p], z[row, k + 2, block, p]
         f, g = z[row, k + 3, block, p], z[row, k + 4, block, p]
-        a, b = out[i[0], i[1], block, p], out[j[0], j[1], block, p]
+        a, b = out[i, p], out[j, p]
         # Two short chains: one of five would wait for itself.
-        out[i[0], i[1], block, p] = (a + a0 * c + a1 * d) + (a2 * e + a3 * f + a4 * g)
-        out[j[0], j[1], block, p] = (b + b0 * c + b1 * d) + (b2 * e + b3 * f + b4 * g)
+        out[i, p] = (a + a0 * c + a1 * d) + (a2 * e + a3 * f + a4 * g)
+        out[j, p] = (b + b0 * c + b1 * d) + (b2 * e + b3 * f + b4 * g)
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"contract"})
 def add_one(z, row, k, block, weight, out, i):
     """Add to ``out[i]`` the weighted block of ``z[row, k]``."""
     for p in range(BLOCK):
-        out[i[0], i[1], block, p] = out[i[0], i[1], block, p] + weight * z[row, k, block, p]
+        out[i, p] = out[i, p] + weight * z[row, k, block, p]
 
 
 @numba.njit(nogil=True, cache=True)
@@ -342,24 +342,24 @@ def weighted_sums(values, weights, tile, core, scan, out):
         First column of ``weights`` and ``out``.
     scan : tuple of int
         half, ny, nx, left.
-    out : ndarray of float32, shape (rows, core columns + 1, blocks, BLOCK)
-        Filled; the last column is spoilt.
+    out : ndarray of float32, shape (rows, core columns, blocks, BLOCK)
     """
     half, ny, nx, left = scan
     y0, y1, x0, x1 = tile
     width_y, width_x = window_width(half, ny), window_width(half, nx)
     paired = by_pairs(weights, tile, core, scan)
-    spoilt = out.shape[1] - 1
+    sums = np.empty((x1 - x0 + 1, BLOCK), np.float32)  # one more, for the partner that the last column may lack
     for block in range(values.shape[2]):
         for y in range(y0, y1):
-            out[y - y0, x0 - core : x1 - core, block] = 0
+            sums[:] = 0
             for k in range(width_y):
                 row = (window_begin(y, half, ny) + k) % values.shape[0]
                 for x in range(x0, x1, 2):
                     begin, count = window_begin(x, half, nx), width_x
-                    i, j = (y - y0, x - core), (y - y0, spoilt)
                     if x + 1 < x1:
                         count += window_begin(x + 1, half, nx) - begin
-                        j = (y - y0, x + 1 - core)
                     own = paired[y - y0, (x - x0) // 2, k, :, :count]
-                    add_row(values, row, begin - left, block, own, out, i, j)
+                    if own.any():
+                        add_row(values, row, begin - left, block, own, sums, x - x0, x - x0 + 1)
+            for x in range(x0, x1):
+                out[y - y0, x - core, block] = sums[x - x0]

@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 from scipy.optimize import minimize_scalar
 
@@ -43,11 +44,18 @@ class Survey:
         return distance[np.isfinite(distance).any(axis=-1)]
 
 
-def self_weight(distances: np.ndarray, lambda_value: float, offset: float) -> np.ndarray:
+@numba.njit(nogil=True, cache=True)
+def self_weights(distances, lambda_value, offset):
     """Return the weight (positions,) of a pattern itself among its neighbours; one beyond the scan is as the others."""
-    known = np.isfinite(distances)
-    weight = np.exp(-np.maximum(np.where(known, distances, np.inf) - offset, 0) / lambda_value**2)
-    return 1 / (1 + distances.shape[1] * weight.sum(axis=1) / known.sum(axis=1))
+    out = np.empty(distances.shape[0])
+    for i in range(distances.shape[0]):
+        total, known = 0.0, 0
+        for k in range(distances.shape[1]):
+            if np.isfinite(distances[i, k]):
+                total += np.exp(-max(distances[i, k] - offset, 0.0) / lambda_value**2)
+                known += 1
+        out[i] = 1 / (1 + distances.shape[1] * total / known)
+    return out
 
 
 def lambda_for(distances: np.ndarray, target: float, offset: float) -> float:
@@ -69,7 +77,7 @@ def lambda_for(distances: np.ndarray, target: float, offset: float) -> float:
     distances = distances[:: max(len(distances) // MOST, 1)]
 
     def deviation(logarithm):
-        return float(np.abs(self_weight(distances, np.exp(logarithm), offset) - target).mean())
+        return float(np.abs(self_weights(distances, np.exp(logarithm), offset) - target).mean())
 
     grid = np.linspace(*np.log(LAMBDA_LIMITS), GRID)
     best = int(np.argmin([deviation(value) for value in grid]))

@@ -84,7 +84,7 @@ class Ring:
         self.roots = blocks(*held, self.n)
         self.values = blocks(*held, self.pixels)
         self.table = np.zeros((*held, width))
-        self.sums = blocks(min(self.rows, ny), self.core[1] - self.core[0] + 1, self.pixels)
+        self.sums = blocks(min(self.rows, ny), self.core[1] - self.core[0], self.pixels)
 
     @property
     def scan(self) -> tuple[int, int, int, int]:
@@ -241,7 +241,7 @@ def _average(ring: Ring, source: Source, likeness: Likeness, rows: tuple[int, in
 
     list(pool.map(work, _tiles(y0, y1, x0, x1)))
     for y in range(y0, y1):
-        counts = source.from_average(flat(ring.sums)[y - y0, : x1 - x0, : ring.pixels])
+        counts = source.from_average(flat(ring.sums)[y - y0, :, : ring.pixels])
         out.write(y, x0, x1, counts, members_of(ring, y), weights[y - y0])
 
 
