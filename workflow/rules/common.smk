@@ -196,3 +196,11 @@ def all_sidecars(wildcards):
         for n in (*job_names(s), "report")
     ]
     return [*paths, "results/provenance/summary.json"]
+
+
+def doses_of(wildcards):
+    """Electrons per pattern of every sample; all are simulated."""
+    return [
+        configuration.settings(config, sample, "simulate")["electrons_per_pattern"]
+        for sample in SAMPLES
+    ]

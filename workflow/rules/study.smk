@@ -24,14 +24,6 @@ rule study_seeds:
         "../../scripts/study_seeds.py"
 
 
-def doses_of(wildcards):
-    """Electrons per pattern of every sample; all are simulated."""
-    return [
-        configuration.settings(config, sample, "simulate")["electrons_per_pattern"]
-        for sample in SAMPLES
-    ]
-
-
 rule study_averaging:
     input:
         tables=expand("results/{sample}/evaluation.csv", sample=SAMPLES),
