@@ -15,7 +15,6 @@ from fourdstem.errors import InputError
 from fourdstem.geometry import corrected_to_recorded
 from fourdstem.methods import nonlocal_average as method
 from fourdstem.methods.nonlocal_average import axes, features, kernels, projection
-from fourdstem.methods.nonlocal_average.average import Output
 from fourdstem.methods.nonlocal_average.window import Ring, members_of
 
 PARAMS = method.Params()
@@ -249,7 +248,7 @@ def test_a_scan_of_noise_alone_is_averaged(size, least, dose):
 
 def own_share(counts, grain, **settings):
     ny, nx = grain.shape
-    out = Output(
+    out = method.Output(
         np.empty(counts.shape, np.float32), np.empty((ny, nx, 81), np.int32), np.empty((ny, nx, 81), np.float32)
     )
     result = method.compute(Cube(counts), method.Params(**settings), out, 1.6)
