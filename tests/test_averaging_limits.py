@@ -324,3 +324,12 @@ def test_averages_of_nothing_and_of_everything_are_told():
     assert any("little is averaged" in told and "1.5 of 81" in told for told in method.doubts(few))
     assert any("nearly everything" in told for told in method.doubts(average(Cube(counts), lambda_value=900)[1]))
     assert any("with no other" in told for told in method.doubts(average(Cube(np.ones((4, 4, 9, 9))))[1]))
+
+
+def test_a_beam_radius_that_was_not_measured_is_taken_from_the_semi_angle():
+    about = Acquisition(beam_energy_kev=200, convergence_mrad=1.0, detector_pixel_mrad=0.5)
+    cube = Cube(two_grains()[0], about)
+    settings = {"distance": "projection", "lambda_value": None, "mask_direct_beam": True}
+    a, _ = average(cube, beam_radius_px=np.nan, **settings)
+    b, _ = average(cube, **settings)
+    np.testing.assert_array_equal(a, b)

@@ -93,7 +93,6 @@ def test_reading_applies_the_correction_once():
     assert np.array_equal(cube.pattern(0, 2), expected[2])
     assert np.array_equal(next(iter(cube.map_units(lambda p, unit: p)))[1][:3], expected)
     assert not cube.pattern(1, 1).any()
-    assert np.array_equal(cube.recorded().pattern(0, 0), data[0, 0])
 
 
 def test_reading_leaves_the_data_as_they_are():

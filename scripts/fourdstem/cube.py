@@ -8,7 +8,7 @@ threads decide who computes them; inside a unit everything runs in one thread.
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -117,10 +117,6 @@ class Cube:
     def detector_shape(self) -> tuple[int, int]:
         """(detector_y, detector_x)."""
         return self.shape[2:]
-
-    def recorded(self) -> "Cube":
-        """Return the same cube without its correction."""
-        return replace(self, correction=None, valid=None)
 
     def units(self, columns: tuple[int, int] | None = None) -> list[Unit]:
         """Return all units in scan order; those of a range of columns end where it does."""

@@ -46,11 +46,7 @@ def table_of(rows) -> dict:
 @styled
 def success(table: dict, folder):
     """Draw the share within 5° of the truth against dose, by source and region."""
-    fig, axes = _canvas(2, 2)
-    for ax, region in zip(axes.flat, REGIONS, strict=True):
-        _lines(ax, table, region, (*RIVALS, *NONLOCAL, NOISE_FREE), "within_5_deg", 100)
-        ax.set(title=TITLES[region])
-    _finish(fig, axes, table, "share within 5° of the truth (%)")
+    fig = _by_region(table, (*RIVALS, *NONLOCAL, NOISE_FREE), "within_5_deg", "share within 5° of the truth (%)", 100)
     caption = (
         "Share of positions within 5° of the truth against dose: mean of the films, bars from lowest to highest. The "
         "scales do not begin at 0."
@@ -61,11 +57,7 @@ def success(table: dict, folder):
 @styled
 def quality(table: dict, folder):
     """Draw the peak signal-to-noise ratio against dose, by source and region."""
-    fig, axes = _canvas(2, 2)
-    for ax, region in zip(axes.flat, REGIONS, strict=True):
-        _lines(ax, table, region, (*RIVALS, *NONLOCAL), "psnr")
-        ax.set(title=TITLES[region])
-    _finish(fig, axes, table, "PSNR outside the direct beam (dB)")
+    fig = _by_region(table, (*RIVALS, *NONLOCAL), "psnr", "PSNR outside the direct beam (dB)")
     return save(fig, folder, "averaging_quality", "Likeness of single patterns to the noise-free ones against dose.")
 
 
@@ -118,6 +110,16 @@ def weight(table: dict, folder):
         axes[1, k].set(ylabel="effective number of patterns")
     _finish(fig, axes, table)
     return save(fig, folder, "averaging_weight", "What the averages are made of.")
+
+
+def _by_region(table: dict, sources, metric: str, label: str, factor: float = 1):
+    """Return a figure of one metric against dose, a panel per region."""
+    fig, axes = _canvas(2, 2)
+    for ax, region in zip(axes.flat, REGIONS, strict=True):
+        _lines(ax, table, region, sources, metric, factor)
+        ax.set(title=TITLES[region])
+    _finish(fig, axes, table, label)
+    return fig
 
 
 def _canvas(rows: int, columns: int):

@@ -163,7 +163,7 @@ def compute(
     out : Output, or array-like of shape (scan_y, scan_x, detector_y, detector_x)
         Filled with the averaged patterns.
     beam_radius_px : float, optional
-        Width of the bins of the projection, and needed by `mask_direct_beam`; None takes the semi-angle of
+        Width of the bins of the projection, and needed by `mask_direct_beam`; None or NaN takes the semi-angle of
         convergence.
     scratch : path-like, optional
         Folder for the temporary files of the global search; None takes the system's.
@@ -183,6 +183,8 @@ def compute(
         the temporary files.
     """
     out = out if isinstance(out, Output) else Output(out)
+    if beam_radius_px is not None and np.isnan(beam_radius_px):
+        beam_radius_px = None  # not measured
     whole = params.distance == "pattern"
     if params.search == "window":
         rows = rows_together(cube, params, most_compared(cube, params) if whole else 0)

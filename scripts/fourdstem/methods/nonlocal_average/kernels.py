@@ -207,14 +207,35 @@ def near_differences(rows, now, first, x0, x1, out):
 
 
 @numba.njit(nogil=True, cache=True)
+def distance_weight(distance, scale):
+    """Weight of a pair at a distance, ``scale`` being λ and d₀; 0 where the distance is not known."""
+    if np.isnan(distance):
+        return 0.0
+    width, offset = scale
+    weight = np.exp(-max(distance - offset, 0.0) / width**2)
+    return weight if weight >= NEGLIGIBLE else 0.0
+
+
+@numba.njit(nogil=True, cache=True)
 def pair_weight(total, variance, n, scale):
     """Weight of a pair from Σ (Z_i - Z_j)² and σ²_i + σ²_j; 0 where the noise is not known."""
     if not variance > 0:
         return 0.0
-    width, offset = scale
-    distance = (total - n * variance) / (variance * np.sqrt(2.0 * n))
-    weight = np.exp(-max(distance - offset, 0.0) / width**2)
-    return weight if weight >= NEGLIGIBLE else 0.0
+    return distance_weight((total - n * variance) / (variance * np.sqrt(2.0 * n)), scale)
+
+
+@numba.njit(nogil=True, cache=True)
+def normalise(weight, out):
+    """Fill ``out`` with weights that sum to 1, that of the pattern itself being 1 before; return their trust.
+
+    Returns
+    -------
+    tuple of float
+        Effective number and self-weight.
+    """
+    total = weight.sum()
+    out[:] = weight / total
+    return total**2 / (weight**2).sum(), 1 / total
 
 
 @numba.njit(nogil=True, cache=True)
@@ -254,10 +275,7 @@ def row_weights(table, variance, y, x0, x1, scan, n, scale, out):
             else:
                 total = table[y % table.shape[0], x - left, slot]
                 weight[slot] = pair_weight(total, variance[y, x] + variance[y2, x2], n, scale)
-        total = weight.sum()
-        trust[0, x - x0] = total**2 / (weight**2).sum()
-        trust[1, x - x0] = 1 / total
-        out[x - x0] = weight / total
+        trust[0, x - x0], trust[1, x - x0] = normalise(weight, out[x - x0])
     return trust
 
 

@@ -26,7 +26,13 @@ import numpy as np
 
 from fourdstem.methods.nonlocal_average.axes import Axes, find_axes, moments_of
 from fourdstem.methods.nonlocal_average.features import Bins, open_bins
-from fourdstem.methods.nonlocal_average.kernels import FAST, NEGLIGIBLE, window_begin, window_width
+from fourdstem.methods.nonlocal_average.kernels import (
+    FAST,
+    distance_weight,
+    normalise,
+    window_begin,
+    window_width,
+)
 from fourdstem.methods.nonlocal_average.source import Source
 
 FIRST = (1.0, 1.0)  # λ and d₀ in standard deviations of the distance: noise alone mostly keeps full weight
@@ -151,16 +157,6 @@ def pair_distance(y1, v1, y2, v2, noise):
 
 
 @numba.njit(nogil=True, cache=True)
-def distance_weight(distance, scale):
-    """Weight of a pair; 0 where the distance is not known."""
-    if np.isnan(distance):
-        return 0.0
-    width, offset = scale
-    weight = np.exp(-max(distance - offset, 0.0) / width**2)
-    return weight if weight >= NEGLIGIBLE else 0.0
-
-
-@numba.njit(nogil=True, cache=True)
 def row_weights(y, v, noise, where, scan, scale, out):
     """Fill ``out`` with normalised weights over the search window and return their trust.
 
@@ -196,10 +192,7 @@ def row_weights(y, v, noise, where, scan, scale, out):
             else:
                 distance = pair_distance(y[row, x], v[row, x], y[y2, x2], v[y2, x2], noise)
                 weight[slot] = distance_weight(distance, scale)
-        total = weight.sum()
-        trust[0, x - x0] = total**2 / (weight**2).sum()
-        trust[1, x - x0] = 1 / total
-        out[x - x0] = weight / total
+        trust[0, x - x0], trust[1, x - x0] = normalise(weight, out[x - x0])
     return trust
 
 
