@@ -18,7 +18,7 @@ from fourdstem.cube import Correction, Cube
 from fourdstem.errors import InputError
 from fourdstem.geometry import corrected_to_recorded
 from fourdstem.methods import orientation as method
-from fourdstem.methods.orientation import matching, polar, rotations
+from fourdstem.methods.orientation import rotations
 
 PIXEL, SIZE, DISK = 0.032, 80, 2.0
 OPTICS = Acquisition(
@@ -205,57 +205,6 @@ def test_half_a_turn_about_the_beam_is_a_distinct_candidate_of_nearly_equal_corr
     apart = method.misorientation_deg(turned, result.candidate_orientation[0, 0, 1], crystal)
     assert apart < 3
     assert result.reliability[0, 0] < 2
-
-
-def test_selection_of_candidates_equals_a_search_over_all_orientations(gold, gold_patterns):
-    bank, prepared = small_bank([gold], gold_patterns[:2])
-    volume, best = matching.correlate(prepared, bank)
-    azimuths = volume.shape[2]
-    angles = 2 * np.pi * np.arange(azimuths) / azimuths
-    everything = rotations.multiply(
-        bank.quaternion[:, None], np.stack([np.cos(angles / 2), 0 * angles, 0 * angles, -np.sin(angles / 2)], -1)
-    )
-    operations = rotations.from_matrix(gold.operations)
-    start = np.array([0, len(operations)])
-    for select in (matching.select, matching.select.py_func):
-        row, angle, score = np.full((2, 2), -1), np.zeros((2, 2)), np.zeros((2, 2))
-        select(
-            volume.copy(), best.copy(), bank.quaternion, bank.phase, operations, start, np.deg2rad(5), row, angle, score
-        )
-        for b in range(2):
-            first = matching.turned(bank.quaternion[row[b, 0]], angle[b, 0])
-            apart = method.misorientation_deg(first, everything, gold)
-            assert score[b, 0] == volume[b].max()
-            assert score[b, 1] == pytest.approx(volume[b][apart > 5].max(), abs=1e-6)
-
-
-def small_bank(crystals, patterns, sampling=6.0):
-    rings = polar.choose_rings(4, (SIZE - 1) / 2, DISK)
-    weights, valid = polar.polar_map(rings, (SIZE, SIZE))
-    optics = matching.Optics(OPTICS.wavelength_angstrom, PIXEL, DISK, 1e-3, 0.0, 100.0)
-    bank = matching.build_bank(crystals, optics, rings, valid, sampling, 0.25, "cpu")
-    flat = np.asarray(patterns, np.float32).reshape(len(patterns), -1)
-    prepared, _ = matching.prepare((weights @ flat.T).T.reshape(len(flat), *valid.shape), bank)
-    return bank, prepared
-
-
-def test_correlation_equals_the_sum_over_rings(gold, gold_patterns):
-    bank, prepared = small_bank([gold], gold_patterns[:1])
-    volume, _ = matching.correlate(prepared, bank)
-    count = len(bank.phase) // 2
-    half = int(np.ceil((SIZE - 1) / 2 + DISK + 2))
-    rings = polar.choose_rings(4, (SIZE - 1) / 2, DISK)
-    weights, _ = polar.polar_map(rings, (2 * half + 1, 2 * half + 1))
-    optics = matching.Optics(OPTICS.wavelength_angstrom, PIXEL, DISK, 1e-3, 0.0, 100.0)
-    zones = rotations.to_matrix(bank.quaternion)
-    for row in (3, count + 3):  # a template, and the pattern of its mirror orientation drawn without mirroring
-        image = matching.draw(gold, zones[row : row + 1], optics, half, 6.0)
-        template = (weights @ image[0]).reshape(prepared.shape[1:]) ** 0.25
-        template -= template.mean(axis=1, keepdims=True)
-        norm = np.sqrt((template**2 * rings.radius[:, None]).sum())
-        for step in (0, 5, 50):
-            expected = (np.roll(template, step, axis=1) * prepared[0] * rings.radius[:, None]).sum() / norm
-            assert volume[0, row, step] == pytest.approx(expected, abs=2e-3)
 
 
 def test_a_masked_half_of_the_detector_still_gives_the_orientation(gold, gold_truth, gold_patterns):

@@ -19,7 +19,8 @@ import torch
 from fourdstem.crystal import Crystal
 from fourdstem.cube import UNIT, Cube, Unit
 from fourdstem.errors import InputError
-from fourdstem.methods.orientation.matching import Bank, Optics, build_bank, correlate, prepare, select, turned
+from fourdstem.methods.orientation.candidates import select
+from fourdstem.methods.orientation.matching import Bank, Optics, build_bank, correlate, prepare
 from fourdstem.methods.orientation.polar import choose_rings, polar_map
 from fourdstem.methods.orientation.refinement import Spots, refine, spots
 from fourdstem.methods.orientation.rotations import from_matrix
@@ -28,9 +29,6 @@ from fourdstem.schema import quantity, setting
 
 log = logging.getLogger("fourdstem")
 
-# Patterns matched at a time: few enough for the cache.
-_BLOCK = 8
-_VOLUME_BYTES = 2**28
 # Refined candidates may meet; this many times as many are matched, to take the places of those dropped.
 _SPARE = 3
 
@@ -117,9 +115,10 @@ def compute(cube: Cube, crystals: list[Crystal], params: Params, device: str = "
     # One torch thread here and in every unit: sums in one order, whatever the machine. It is not set back, because
     # units run side by side and one that ends would undo it for the others.
     torch.set_num_threads(1)
-    bank = build_bank(crystals, optics, rings, valid, params.sampling_deg, params.intensity_power, device)
-    count = len(bank.phase) // 2
-    log.info("%d templates of %d phases in %.1f s", count, len(crystals), time.perf_counter() - started)
+    bank = build_bank(
+        crystals, optics, rings, valid, params.sampling_deg, params.intensity_power, params.distinct_deg, device
+    )
+    log.info("%d templates of %d phases in %.1f s", len(bank.phase), len(crystals), time.perf_counter() - started)
     operations = [from_matrix(crystal.operations) for crystal in crystals]
     start = np.cumsum([0, *map(len, operations)])
     symmetry = (np.concatenate(operations), start, np.deg2rad(params.distinct_deg))
@@ -130,19 +129,22 @@ def compute(cube: Cube, crystals: list[Crystal], params: Params, device: str = "
         torch.set_num_threads(1)
         polar = (weights @ patterns.reshape(UNIT, -1).T).T.reshape(UNIT, *valid.shape)
         if disks is None:
-            return _oriented(*_match(polar, bank, symmetry, params.candidates), bank)
-        found = _oriented(*_match(polar, bank, symmetry, _SPARE * params.candidates), bank)
+            return match(polar, bank, symmetry, params.candidates)
+        found = match(polar, bank, symmetry, _SPARE * params.candidates)
         return _refined(patterns, disks, found, symmetry, params)
 
     return _collect(cube, work, crystals, params)
 
 
-def _oriented(row: np.ndarray, angle: np.ndarray, score: np.ndarray, bank: Bank) -> tuple[np.ndarray, ...]:
-    """Orientations (NaN where there is none), phases (-1) and correlations of the candidates of a unit."""
-    quaternion, phase = np.full((*row.shape, 4), np.nan), np.where(row >= 0, bank.phase[row], -1)
-    for i, c in np.argwhere(row >= 0):
-        quaternion[i, c] = turned(bank.quaternion[row[i, c]], angle[i, c])
-    return quaternion, phase, score
+def match(polar: np.ndarray, bank: Bank, symmetry: tuple, candidates: int) -> tuple[np.ndarray, ...]:
+    """Orientations (NaN where there is none), phases (-1) and correlations (NaN) of the candidates of a unit."""
+    shape = (UNIT, candidates)
+    found = np.full((*shape, 4), np.nan), np.full(shape, -1), np.full(shape, np.nan)
+    prepared, usable = prepare(polar, bank)
+    if usable.any():
+        peaks = correlate(prepared, bank)
+        select(*peaks, usable, (bank.quaternion, bank.phase), symmetry, found, polar.shape[2])
+    return found
 
 
 def _refined(patterns: np.ndarray, disks: Spots, found: tuple, symmetry: tuple, params: Params) -> tuple:
@@ -151,35 +153,6 @@ def _refined(patterns: np.ndarray, disks: Spots, found: tuple, symmetry: tuple, 
         if phase[0] >= 0:
             refine(pattern, disks, step, symmetry, params.candidates, quaternion, phase, score)
     return tuple(part[:, : params.candidates] for part in found)
-
-
-def _match(polar: np.ndarray, bank: Bank, symmetry: tuple, candidates: int) -> tuple[np.ndarray, ...]:
-    """Rows, in-plane angles and correlations of the candidates, each (UNIT, candidates); -1, 0, NaN where none."""
-    operations, start, distinct = symmetry
-    row = np.full((UNIT, candidates), -1)
-    angle, score = np.zeros((UNIT, candidates)), np.full((UNIT, candidates), np.nan)
-    prepared, usable = prepare(polar, bank)
-    # The size of a block follows from the bank alone, never from the machine: results may not depend on it.
-    block = _BLOCK
-    while block > 1 and block * bank.inverse_norm.numel() * 4 > _VOLUME_BYTES:
-        block //= 2
-    for first in range(0, UNIT, block):
-        part = slice(first, first + block)
-        if usable[part].any():
-            volume, best = correlate(prepared[part], bank)
-            select(
-                volume,
-                best,
-                bank.quaternion,
-                bank.phase,
-                operations,
-                start,
-                distinct,
-                row[part],
-                angle[part],
-                score[part],
-            )
-    return row, angle, score
 
 
 def _collect(cube: Cube, work, crystals: list[Crystal], params: Params) -> Result:

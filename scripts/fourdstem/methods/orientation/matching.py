@@ -9,22 +9,28 @@ many reflections. ‖T‖_φ sums only over bins that are valid, so a mask favou
 sum is a product of Fourier coefficients; over radii it is a matrix product, one per coefficient.
 
 Half of the templates suffices: kinematical intensities obey I(g) = I(-g), so the orientation M diag(-1, 1, -1)
-has the pattern of M mirrored in y, whose coefficients are the complex conjugates. A *row* is a template or its
-mirror image; rows [0, n) are templates, [n, 2n) their mirror images.
+has the pattern of M mirrored in y, whose coefficients are the complex conjugates. With the template's coefficients
+a + ib (a, b real) and the pattern's p, the real functions A of coefficients a p and B of -i b p give both::
+
+    Q = A + B,   Q of the mirror image = A - B,   A + iB has (a + b) p at k > 0 and (a - b) p* at -k
+
+so that one real matrix product and one complex transform per template serve both.
 """
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 import torch
 
 from fourdstem.crystal import Crystal
+from fourdstem.methods.orientation.azimuth import PEAKS, harmonics, peaks, peaks_torch
 from fourdstem.methods.orientation.polar import Rings, polar_map
 from fourdstem.methods.orientation.rotations import from_matrix, reduced_directions, zone_orientations
 from fourdstem.methods.orientation.templates import bright_reflections, relrod, render
 
 _CHUNK = 256
+# Templates correlated at a time: their coefficients shall fit into the cache.
+_TEMPLATES = 64
 # Reflections fainter than this part of a template's strongest are lost in any background; not drawn.
 _FAINT = 1e-5
 # Below this share of a template's energy on valid bins its correlation means nothing.
@@ -39,17 +45,19 @@ class Bank:
 
     Attributes
     ----------
-    spectra : torch.Tensor of float32, shape (2 k, n, r)
-        Real parts of the templates' coefficients, then imaginary parts, times w(r).
-    inverse_norm : torch.Tensor of float32, shape (2 n, azimuth)
-        1/‖T‖ for each row and in-plane angle.
-    quaternion : ndarray of shape (2 n, 4)
-        Orientation of each row at in-plane angle 0.
-    phase : ndarray of int, shape (2 n,)
+    spectra : torch.Tensor of float32, shape (2 harmonic, template, r)
+        (a + b) w(r) / azimuths of frequencies 1, 2, …, then (a - b) w(r) / azimuths: see the module's docstring.
+    inverse_norm : torch.Tensor of float32, shape (2, template, azimuth)
+        1/‖T‖ of templates and of their mirror images at each in-plane angle.
+    quaternion : ndarray of shape (2, template, 4)
+        Orientation of each at in-plane angle 0.
+    phase : ndarray of int, shape (template,)
     valid : ndarray of float32, shape (r, azimuth)
     radius : ndarray of float32, shape (r,)
     power : float
         Of intensities.
+    apart : int
+        Bins of azimuth by which two peaks of one template differ at least.
     """
 
     spectra: torch.Tensor
@@ -59,6 +67,7 @@ class Bank:
     valid: np.ndarray
     radius: np.ndarray
     power: float
+    apart: int
 
 
 @dataclass(frozen=True)
@@ -74,12 +83,20 @@ class Optics:
 
 
 def build_bank(
-    crystals: list[Crystal], optics: Optics, rings: Rings, valid: np.ndarray, sampling_deg: float, power: float, device
+    crystals: list[Crystal],
+    optics: Optics,
+    rings: Rings,
+    valid: np.ndarray,
+    sampling_deg: float,
+    power: float,
+    distinct_deg: float,
+    device,
 ) -> Bank:
     """Simulate the templates of all phases and prepare them for `correlate`."""
     half = int(np.ceil(rings.radius[-1] + rings.width + optics.disk_px + 2))
     weights, _ = polar_map(rings, (2 * half + 1, 2 * half + 1))
     visible = torch.fft.rfft(torch.from_numpy(rings.radius[:, None] * valid).float(), dim=-1)
+    used = slice(1, 1 + harmonics(rings.azimuths))
     spectra, direct, mirror, quaternions, phases = [], [], [], [], []
     for index, crystal in enumerate(crystals):
         zones = zone_orientations(reduced_directions(crystal.operations, sampling_deg))
@@ -87,23 +104,25 @@ def build_bank(
         phases.append(np.full(len(zones), index))
         for start in range(0, len(zones), _CHUNK):
             images = draw(crystal, zones[start : start + _CHUNK], optics, half, sampling_deg)
-            polar = torch.from_numpy((weights @ images.T).T.reshape(-1, *valid.shape)) ** power
+            polar = torch.from_numpy(raised((weights @ images.T).T.reshape(-1, *valid.shape), power))
             polar -= polar.mean(dim=-1, keepdim=True)
             norm2 = torch.fft.rfft(polar**2, dim=-1)
             direct.append(torch.fft.irfft((visible * norm2.conj()).sum(dim=1), valid.shape[1]))
             mirror.append(torch.fft.irfft((visible * norm2).sum(dim=1), valid.shape[1]))
-            spectra.append(torch.fft.rfft(polar, dim=-1) * torch.from_numpy(rings.radius)[:, None].float())
-    spectrum = torch.cat(spectra).permute(2, 0, 1)
+            # A sum over frequencies is divided by their number: here, once, not after every transform.
+            weighted = polar * torch.from_numpy(rings.radius / rings.azimuths)[:, None].float()
+            spectra.append(torch.fft.rfft(weighted, dim=-1)[..., used].permute(2, 0, 1))
+    spectrum = torch.cat(spectra, 1)
     zones = np.concatenate(quaternions)
-    mirrored = zones @ np.diag([-1.0, 1.0, -1.0])
     return Bank(
-        spectra=torch.cat([spectrum.real, spectrum.imag]).contiguous().to(device),
-        inverse_norm=_inverse(torch.cat(direct + mirror)).to(device),
-        quaternion=from_matrix(np.concatenate([zones, mirrored])),
-        phase=np.tile(np.concatenate(phases), 2),
+        spectra=torch.cat([spectrum.real + spectrum.imag, spectrum.real - spectrum.imag]).contiguous().to(device),
+        inverse_norm=_inverse(torch.stack([torch.cat(direct), torch.cat(mirror)])).contiguous().to(device),
+        quaternion=from_matrix(np.stack([zones, zones @ np.diag([-1.0, 1.0, -1.0])])),
+        phase=np.concatenate(phases),
         valid=valid.astype(np.float32),
         radius=rings.radius.astype(np.float32),
         power=power,
+        apart=int(np.deg2rad(distinct_deg) * rings.azimuths / (2 * np.pi)),
     )
 
 
@@ -122,8 +141,15 @@ def draw(crystal: Crystal, zones: np.ndarray, optics: Optics, half: int, samplin
 
 
 def _inverse(norm2: torch.Tensor) -> torch.Tensor:
-    enough = norm2 > _VISIBLE * norm2.amax(dim=1, keepdim=True).clamp_min(1e-12)
+    enough = norm2 > _VISIBLE * norm2.amax(dim=-1, keepdim=True).clamp_min(1e-12)
     return torch.where(enough, norm2.clamp_min(1e-30).rsqrt(), 0)
+
+
+def raised(values: np.ndarray, power: float) -> np.ndarray:
+    """``values`` (float32, in place) to a power; by square roots, which are quick, where these do."""
+    if power == 0.25:
+        return np.sqrt(np.sqrt(values, out=values), out=values)
+    return np.power(values, np.float32(power), out=values)
 
 
 def prepare(polar: np.ndarray, bank: Bank) -> tuple[np.ndarray, np.ndarray]:
@@ -141,19 +167,17 @@ def prepare(polar: np.ndarray, bank: Bank) -> tuple[np.ndarray, np.ndarray]:
     usable : ndarray of bool, shape (n,)
         False for dark and constant patterns.
     """
-    polar = np.maximum(polar, 0) ** np.float32(bank.power)
-    count = bank.valid.sum(axis=1)
-    mean = (polar * bank.valid).sum(axis=2) / np.maximum(count, 1)
-    flat = (polar - mean[..., None]) * bank.valid
-    energy = np.einsum("nra,r->n", flat**2, bank.radius)
-    whole = np.einsum("nra,r->n", (polar * bank.valid) ** 2, bank.radius)
+    polar = raised(np.maximum(polar, 0), bank.power) * bank.valid
+    whole = np.einsum("nra,nra,r->n", polar, polar, bank.radius)
+    polar -= (polar.sum(axis=2) / np.maximum(bank.valid.sum(axis=1), 1))[..., None] * bank.valid
+    energy = np.einsum("nra,nra,r->n", polar, polar, bank.radius)
     usable = energy > _FLAT**2 * whole
-    scale = np.where(usable, 1 / np.sqrt(np.where(usable, energy, 1)), 0)
-    return (flat * scale[:, None, None]).astype(np.float32), usable
+    polar *= np.where(usable, 1 / np.sqrt(np.where(usable, energy, 1)), 0)[:, None, None].astype(np.float32)
+    return polar, usable
 
 
 def correlate(prepared: np.ndarray, bank: Bank) -> tuple[np.ndarray, np.ndarray]:
-    """Correlate patterns with every row at every in-plane angle.
+    """Correlate patterns with every template and its mirror image at every in-plane angle; keep the peaks.
 
     Parameters
     ----------
@@ -163,109 +187,26 @@ def correlate(prepared: np.ndarray, bank: Bank) -> tuple[np.ndarray, np.ndarray]
 
     Returns
     -------
-    volume : ndarray of float32, shape (n, row, azimuth)
-    best : ndarray of float32, shape (n, row)
-        Largest over azimuth.
+    score, place : ndarray of float32, shape (template, 2, peak, n)
+        Heights of the two highest peaks over azimuth (0: no second one), and where they are, in bins.
     """
-    n, _, azimuths = prepared.shape
-    n, _, azimuths = prepared.shape
-    count = bank.spectra.shape[1]
-    spectrum = torch.fft.rfft(torch.from_numpy(prepared).to(bank.spectra.device), dim=-1).permute(2, 1, 0)
-    # With template a + ib and pattern p, the template has a p - i b p and its mirror image a p + i b p: both
-    # follow from the transforms of a p and of -i b p.
-    both = torch.view_as_real(torch.cat([spectrum, -1j * spectrum]).contiguous()).flatten(2)
-    product = torch.bmm(bank.spectra, both).unflatten(2, (n, 2)).unflatten(0, (2, -1))
-    parts = torch.fft.irfft(torch.view_as_complex(product), azimuths, dim=1).permute(0, 3, 2, 1)
-    volume = torch.empty((n, 2 * count, azimuths), device=parts.device)
-    torch.add(parts[0], parts[1], out=volume[:, :count])
-    torch.sub(parts[0], parts[1], out=volume[:, count:])
-    volume *= bank.inverse_norm
-    return volume.cpu().numpy(), volume.amax(dim=-1).cpu().numpy()
-
-
-@numba.njit(nogil=True, cache=True)
-def select(volume, best, quaternion, phase, operations, start, distinct, row, angle, score):
-    """Pick the best candidates, each more than an angle away from all before it.
-
-    Parameters
-    ----------
-    volume : ndarray of float32, shape (n, row, azimuth)
-        Changed: what lies too near to a candidate becomes -1.
-    best : ndarray of float32, shape (n, row)
-        Changed likewise.
-    quaternion, phase : ndarray
-        Of `Bank`. Orientations of different phases are always distinct.
-    operations : ndarray of shape (m, 4)
-        Rotations of the Laue groups of all phases, as quaternions.
-    start : ndarray of int, shape (phases + 1,)
-        ``operations[start[p]:start[p + 1]]`` belong to phase p.
-    distinct : float
-        Angle in rad.
-    row, angle, score : ndarray of shape (n, candidates)
-        Filled: row of the bank or -1, in-plane angle in rad (refined by a parabola), correlation on the grid.
-    """
-    azimuths = volume.shape[2]
-    for b in range(volume.shape[0]):
-        for c in range(row.shape[1]):
-            top = np.argmax(best[b])
-            if best[b, top] <= 0:
-                break
-            curve = volume[b, top]
-            at = np.argmax(curve)
-            row[b, c] = top
-            score[b, c] = curve[at]
-            angle[b, c] = 2 * np.pi * (at + _vertex(curve[at - 1], curve[at], curve[(at + 1) % azimuths])) / azimuths
-            if c + 1 < row.shape[1]:
-                q = turned(quaternion[top], angle[b, c])
-                own = operations[start[phase[top]] : start[phase[top] + 1]]
-                _exclude(volume[b], best[b], quaternion, phase, phase[top], own, q, distinct)
-
-
-@numba.njit(nogil=True, cache=True)
-def turned(q, angle):
-    """Orientation whose pattern is that of ``q`` turned in plane by ``angle`` from +x towards +y: q z(-angle)."""
-    c, s = np.cos(angle / 2), np.sin(angle / 2)
-    return np.array([c * q[0] + s * q[3], c * q[1] - s * q[2], c * q[2] + s * q[1], c * q[3] - s * q[0]])
-
-
-@numba.njit(nogil=True, cache=True)
-def _vertex(left, middle, right):
-    """Place of the top of a parabola through three neighbours; 0 where a neighbour is excluded or none bends."""
-    bend = left - 2 * middle + right
-    if left <= -1 or right <= -1 or bend >= 0:
-        return 0.0
-    return 0.5 * (left - right) / bend
-
-
-@numba.njit(nogil=True, cache=True)
-def _exclude(volume, best, quaternion, phase, own_phase, operations, q, distinct):
-    """Set to -1 all that lies within ``distinct`` of orientation q or of a symmetric equivalent of it."""
-    azimuths = volume.shape[1]
-    limit, half_limit = np.cos(distinct), np.cos(distinct / 2)
-    half_angle = np.pi * np.arange(azimuths) / azimuths
-    cos, sin = np.cos(half_angle), np.sin(half_angle)
-    for o in range(len(operations)):
-        w, x, y, z = conjugate_times(operations[o], q)
-        for r in range(len(best)):
-            p = quaternion[r]
-            even = w * p[0] + x * p[1] + y * p[2] + z * p[3]
-            odd = w * p[3] - x * p[2] + y * p[1] - z * p[0]
-            # even² + odd² = (1 + cosine of the angle between the zone axes) / 2; if these are farther apart than
-            # the limit, no in-plane angle brings the orientations together.
-            if phase[r] != own_phase or 2 * (even * even + odd * odd) - 1 < limit:
-                continue
-            best[r] = -1
-            for i in range(azimuths):
-                if abs(even * cos[i] + odd * sin[i]) >= half_limit:
-                    volume[r, i] = -1
-                best[r] = max(best[r], volume[r, i])
-
-
-@numba.njit(nogil=True, cache=True)
-def conjugate_times(a, b):
-    """Return the quaternion product a* b as four numbers (w, x, y, z)."""
-    w = a[0] * b[0] + a[1] * b[1] + a[2] * b[2] + a[3] * b[3]
-    x = a[0] * b[1] - a[1] * b[0] - a[2] * b[3] + a[3] * b[2]
-    y = a[0] * b[2] + a[1] * b[3] - a[2] * b[0] - a[3] * b[1]
-    z = a[0] * b[3] - a[1] * b[2] + a[2] * b[1] - a[3] * b[0]
-    return w, x, y, z
+    spectra, azimuths = bank.spectra, prepared.shape[2]
+    count = harmonics(azimuths)
+    spectrum = torch.fft.rfft(torch.from_numpy(prepared).to(spectra.device), dim=-1)[..., 1 : 1 + count]
+    spectrum = spectrum.permute(2, 1, 0)
+    both = torch.cat([torch.cat([spectrum.real, part], 2) for part in (spectrum.imag, -spectrum.imag)]).contiguous()
+    shape = (spectra.shape[1], 2, PEAKS, len(prepared))
+    score, place = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    angles = 2 * np.pi * np.arange(azimuths) / azimuths
+    cos, sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+    product = torch.empty((2 * count, min(_TEMPLATES, shape[0]), 2 * len(prepared)), device=spectra.device)
+    for first in range(0, shape[0], _TEMPLATES):
+        part = slice(first, min(first + _TEMPLATES, shape[0]))
+        room = product[:, : part.stop - part.start]
+        torch.bmm(spectra[:, part], both, out=room)
+        norm = bank.inverse_norm[:, part]
+        if spectra.device.type == "cpu":
+            peaks(room.numpy(), norm.numpy(), bank.apart, cos, sin, score[part], place[part])
+        else:
+            score[part], place[part] = (found.cpu().numpy() for found in peaks_torch(room, norm, bank.apart))
+    return score, place

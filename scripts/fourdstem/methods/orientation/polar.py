@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
-# Divisors that keep transforms short; the first whose step is fine enough is taken.
-_AZIMUTHS = (90, 120, 144, 180, 240, 288, 360, 480, 720)
+# What `azimuth.inverse_transform` can do; the first whose step is fine enough is taken.
+_AZIMUTHS = (64, 128, 192, 256, 512, 768)
 
 
 class Rings(NamedTuple):
@@ -32,11 +32,11 @@ class Rings(NamedTuple):
 
 
 def choose_rings(r_min: float, r_max: float, disk_px: float) -> Rings:
-    """Rings between two radii, fine enough for disks of a radius: 0.8 radii wide, azimuths 1.2 radii apart."""
+    """Rings between two radii, fine enough for disks of a radius: 0.8 radii wide, azimuths 1.6 radii apart."""
     disk_px = max(disk_px, 1.0)
     count = max(1, int(np.ceil((r_max - r_min) / max(1.0, 0.8 * disk_px))))
     width = (r_max - r_min) / count
-    wanted = 2 * np.pi * r_max / (1.2 * disk_px)
+    wanted = 2 * np.pi * r_max / (1.6 * disk_px)
     azimuths = next((n for n in _AZIMUTHS if n >= wanted), _AZIMUTHS[-1])
     return Rings(r_min + width * (np.arange(count) + 0.5), width, azimuths)
 

@@ -18,7 +18,8 @@ import numba
 import numpy as np
 
 from fourdstem.crystal import Crystal
-from fourdstem.methods.orientation.matching import Optics, conjugate_times
+from fourdstem.methods.orientation.candidates import distinct
+from fourdstem.methods.orientation.matching import Optics
 from fourdstem.methods.orientation.polar import Rings
 from fourdstem.methods.orientation.templates import bright_reflections, relrod
 
@@ -208,35 +209,44 @@ def convolve(image, kernel, out):
     """Sum of a kernel (odd sides, symmetric) around every pixel; nothing lies beyond the edge."""
     ny, nx = image.shape
     reach = kernel.shape[0] // 2
+    padded = np.zeros((ny + 2 * reach, nx + 2 * reach), np.float32)
+    padded[reach : reach + ny, reach : reach + nx] = image
     out[:] = 0
     for y in range(ny):
-        for i in range(max(0, y - reach), min(ny, y + reach + 1)):
-            for j in range(-reach, reach + 1):
-                weight = kernel[i - y + reach, j + reach]
+        total = out[y]
+        for i in range(2 * reach + 1):
+            for j in range(2 * reach + 1):
+                weight, row = kernel[i, j], padded[y + i, j:]
                 if weight > 0:
-                    for x in range(max(0, -j), min(nx, nx - j)):
-                        out[y, x] += weight * image[i, x + j]
+                    for x in range(nx):
+                        total[x] += weight * row[x]
 
 
 @numba.njit(nogil=True, cache=True)
 def flatten(sums, weight, ring, power):
     """Raise ``sums`` times ``weight`` to the power and take ring means away, in place; 0 where ring is -1. ‖B‖."""
-    total, count = np.zeros(ring.max() + 1), np.zeros(ring.max() + 1)
+    # Ring -1 is the last entry here.
+    total, count = np.zeros(ring.max() + 2), np.zeros(ring.max() + 2)
+    whole = 0.0
+    for y in range(sums.shape[0]):
+        values, scale, rings = sums[y], weight[y], ring[y]
+        for x in range(len(values)):
+            values[x] = max(values[x], np.float32(0)) * scale[x]
+        if power == 0.25:  # square roots are vector instructions, powers are not
+            for x in range(len(values)):
+                values[x] = np.sqrt(np.sqrt(values[x]))
+        else:
+            for x in range(len(values)):
+                values[x] = values[x] ** np.float32(power)
+        for x in range(len(values)):
+            total[rings[x]] += values[x]
+            count[rings[x]] += 1
+            whole += np.float64(values[x]) ** 2
+    mean = total / np.maximum(count, 1)
+    energy = whole - (total * mean).sum()
     for y in range(sums.shape[0]):
         for x in range(sums.shape[1]):
-            if ring[y, x] >= 0:
-                sums[y, x] = (max(sums[y, x], np.float32(0)) * weight[y, x]) ** np.float32(power)
-                total[ring[y, x]] += sums[y, x]
-                count[ring[y, x]] += 1
-    energy, whole = 0.0, 0.0
-    for y in range(sums.shape[0]):
-        for x in range(sums.shape[1]):
-            if ring[y, x] >= 0:
-                whole += sums[y, x] ** 2
-                sums[y, x] -= total[ring[y, x]] / count[ring[y, x]]
-                energy += sums[y, x] ** 2
-            else:
-                sums[y, x] = 0
+            sums[y, x] -= mean[ring[y, x]]
     return np.sqrt(energy) if energy > 1e-12 * whole else 0.0
 
 
@@ -309,21 +319,6 @@ def match(quaternion, g, amplitude, table, optics, explained, seen, per_ring):
         if ring[r] > 0 and per_ring[r] > 0:
             norm2 -= ring[r] ** 2 / per_ring[r]
     return product / np.sqrt(norm2) if norm2 > 1e-12 else 0.0
-
-
-@numba.njit(nogil=True, cache=True)
-def distinct(quaternion, phase, operations, start, angle):
-    """Which candidates, best first, are farther than ``angle`` from every better one of their phase."""
-    kept = phase >= 0
-    for c in range(len(phase)):
-        for b in range(c):
-            if kept[c] and kept[b] and phase[b] == phase[c]:
-                for o in range(start[phase[c]], start[phase[c] + 1]):
-                    w, x, y, z = conjugate_times(operations[o], quaternion[b])
-                    p = quaternion[c]
-                    if abs(w * p[0] + x * p[1] + y * p[2] + z * p[3]) > np.cos(angle / 2):
-                        kept[c] = False
-    return kept
 
 
 @numba.njit(nogil=True, cache=True)

@@ -1,0 +1,129 @@
+"""The correlation with all templates, its peaks and the choice of candidates: against their definitions."""
+
+import numpy as np
+import pytest
+import torch
+from test_crystal import build
+from test_orientation import DISK, OPTICS, PIXEL, SIZE, from_diffsims, random_orientations
+
+from fourdstem.methods import orientation as method
+from fourdstem.methods.orientation import azimuth, candidates, matching, polar, rotations
+
+LENS = matching.Optics(OPTICS.wavelength_angstrom, PIXEL, DISK, 1e-3, 0.0, 100.0)
+RINGS = polar.choose_rings(4, (SIZE - 1) / 2, DISK)
+
+
+@pytest.fixture(scope="module")
+def gold():
+    return build("m-3m")
+
+
+@pytest.fixture(scope="module")
+def matched(gold):
+    """A coarse bank, two prepared patterns and their peaks."""
+    weights, valid = polar.polar_map(RINGS, (SIZE, SIZE))
+    bank = matching.build_bank([gold], LENS, RINGS, valid, 6.0, 0.25, 5.0, "cpu")
+    flat = from_diffsims("m-3m", random_orientations(2, 3)).reshape(2, -1)
+    prepared, usable = matching.prepare((weights @ flat.T).T.reshape(2, *valid.shape), bank)
+    assert usable.all()
+    return bank, prepared, matching.correlate(prepared, bank)
+
+
+@pytest.mark.parametrize("size", [16, 64, 128, 192, 256, 512, 768])
+def test_the_transform_is_the_sum_of_its_frequencies(size):
+    rng = np.random.default_rng(size)
+    series = rng.normal(size=(2, size, 5)).astype(np.float32)
+    angle = 2 * np.pi * np.arange(size) / size
+    cos, sin = np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
+    expected = np.fft.ifft(series[0] + 1j * series[1], axis=0) * size
+    transforms = [azimuth.inverse_transform] + [azimuth.inverse_transform.py_func] * (size < 100)
+    for transform in transforms:
+        work = np.concatenate([series.reshape(2, -1), np.empty((2, size * 5), np.float32)])
+        real, imaginary = transform(work, size, 5, cos, sin)
+        assert np.abs(real.reshape(size, 5) + 1j * imaginary.reshape(size, 5) - expected).max() < 1e-4 * size**0.5
+
+
+def test_every_number_of_azimuths_can_be_transformed():
+    for disk in (0.5, 1, 2, 4, 10):
+        size = polar.choose_rings(3 * disk, 120, disk).azimuths
+        while size % 4 == 0:
+            size //= 4
+        assert size in (1, 2, 3)
+
+
+def test_the_peaks_are_the_highest_of_each_curve_and_alike_on_both_paths():
+    rng = np.random.default_rng(0)
+    azimuths, templates, patterns, apart = 64, 3, 8, 2
+    count = azimuth.harmonics(azimuths)
+    decay = np.exp(-np.arange(1, count + 1) / 12)[:, None, None]
+    product = (np.concatenate([decay, decay]) * rng.normal(size=(2 * count, templates, 2 * patterns))).astype(
+        np.float32
+    )
+    norm = rng.uniform(0.5, 1, size=(2, templates, azimuths)).astype(np.float32)
+    spectrum = np.zeros((azimuths, templates, patterns), complex)
+    value = product[..., :patterns] + 1j * product[..., patterns:]
+    spectrum[1 : count + 1], spectrum[: -count - 1 : -1] = value[:count], value[count:]
+    both = np.fft.ifft(spectrum, axis=0) * azimuths
+    angle = 2 * np.pi * np.arange(azimuths) / azimuths
+    tables = np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
+    score, place = np.empty((2, templates, 2, 2, patterns), np.float32)
+    azimuth.peaks(product, norm, apart, *tables, score, place)
+    again = azimuth.peaks_torch(torch.from_numpy(product), torch.from_numpy(norm), apart)
+    assert np.allclose(again[0], score, atol=1e-4)
+    assert np.allclose(again[1], place, atol=1e-2)
+    for t, mirror, pattern in np.ndindex(templates, 2, patterns):
+        curve = (both.real + (1 - 2 * mirror) * both.imag)[:, t, pattern] * norm[mirror, t]
+        first = curve.argmax()
+        distance = np.abs(np.arange(azimuths) - first)
+        top = (curve > np.roll(curve, 1)) & (curve > np.roll(curve, -1))
+        second = np.where(top & (np.minimum(distance, azimuths - distance) > apart), curve, 0).argmax()
+        assert score[t, mirror, :, pattern] == pytest.approx(curve[[first, second]], abs=1e-4)
+        assert np.abs(place[t, mirror, :, pattern] - [first, second]).max() <= 0.5
+
+
+def test_correlation_equals_the_sum_over_rings(gold, matched):
+    bank, prepared, (score, place) = matched
+    half = int(np.ceil((SIZE - 1) / 2 + DISK + 2))
+    weights, _ = polar.polar_map(RINGS, (2 * half + 1, 2 * half + 1))
+    for mirror, row in ((0, 3), (1, 3), (1, 8)):  # mirror orientations are drawn without mirroring
+        image = matching.draw(gold, rotations.to_matrix(bank.quaternion[mirror, row])[None], LENS, half, 6.0)
+        template = (weights @ image[0]).reshape(prepared.shape[1:]) ** 0.25
+        template -= template.mean(axis=1, keepdims=True)
+        norm = np.sqrt((template**2 * RINGS.radius[:, None]).sum())
+        curve = [
+            (np.roll(template, step, axis=1) * prepared[0] * RINGS.radius[:, None]).sum() / norm
+            for step in range(RINGS.azimuths)
+        ]
+        assert score[row, mirror, 0, 0] == pytest.approx(max(curve), abs=2e-3)
+        assert abs(place[row, mirror, 0, 0] - np.argmax(curve)) <= 0.6
+
+
+def test_candidates_equal_a_search_over_all_peaks(gold, matched):
+    bank, _, (score, place) = matched
+    operations = rotations.from_matrix(gold.operations)
+    symmetry = operations, np.array([0, len(operations)]), np.deg2rad(5)
+    half = np.pi * place / RINGS.azimuths
+    turn = np.stack([np.cos(half), 0 * half, 0 * half, -np.sin(half)], -1)
+    everything = rotations.multiply(bank.quaternion.swapaxes(0, 1)[:, :, None, None], turn)
+    # The uncompiled kernels call compiled ones.
+    for select in (candidates.select, candidates.select.py_func):
+        found = np.full((2, 4, 4), np.nan), np.full((2, 4), -1), np.full((2, 4), np.nan)
+        select(score, place, np.ones(2, bool), (bank.quaternion, bank.phase), symmetry, found, RINGS.azimuths)
+        for b in range(2):
+            left = score[..., b].copy()
+            for quaternion, phase, value in zip(*(part[b] for part in found), strict=True):
+                assert phase == 0
+                assert value == left.max()
+                left[method.misorientation_deg(quaternion, everything[:, :, :, b], gold) < 5] = 0
+
+
+def test_few_templates_leave_candidates_missing(gold, matched):
+    bank, _, (score, place) = matched
+    symmetry = rotations.from_matrix(gold.operations), np.array([0, len(gold.operations)]), np.deg2rad(60)
+    found = np.full((2, 9, 4), np.nan), np.full((2, 9), -1), np.full((2, 9), np.nan)
+    usable = np.array([True, False])
+    candidates.select(score, place, usable, (bank.quaternion, bank.phase), symmetry, found, RINGS.azimuths)
+    assert found[1][0, 0] == 0
+    assert found[1][0, -1] == -1
+    assert np.isnan(found[2][0, -1])
+    assert np.all(found[1][1] == -1)
