@@ -93,37 +93,40 @@ def build_bank(
     device,
 ) -> Bank:
     """Simulate the templates of all phases and prepare them for `correlate`."""
-    half = int(np.ceil(rings.radius[-1] + rings.width + optics.disk_px + 2))
-    weights, _ = polar_map(rings, (2 * half + 1, 2 * half + 1))
     visible = torch.fft.rfft(torch.from_numpy(rings.radius[:, None] * valid).float(), dim=-1)
-    used = slice(1, 1 + harmonics(rings.azimuths))
-    spectra, direct, mirror, quaternions, phases = [], [], [], [], []
-    for index, crystal in enumerate(crystals):
-        zones = zone_orientations(reduced_directions(crystal.operations, sampling_deg))
-        quaternions.append(zones)
-        phases.append(np.full(len(zones), index))
-        for start in range(0, len(zones), _CHUNK):
-            images = draw(crystal, zones[start : start + _CHUNK], optics, half, sampling_deg)
-            polar = torch.from_numpy(raised((weights @ images.T).T.reshape(-1, *valid.shape), power))
-            polar -= polar.mean(dim=-1, keepdim=True)
+    # A sum over frequencies is divided by their number: here, once, not after every transform.
+    area = torch.from_numpy(rings.radius / rings.azimuths)[:, None].float()
+    zones = [zone_orientations(reduced_directions(crystal.operations, sampling_deg)) for crystal in crystals]
+    spectra, direct, mirror = [], [], []
+    for crystal, matrices in zip(crystals, zones, strict=True):
+        for polar in _polar_templates(crystal, matrices, optics, rings, sampling_deg, power):
             norm2 = torch.fft.rfft(polar**2, dim=-1)
-            direct.append(torch.fft.irfft((visible * norm2.conj()).sum(dim=1), valid.shape[1]))
-            mirror.append(torch.fft.irfft((visible * norm2).sum(dim=1), valid.shape[1]))
-            # A sum over frequencies is divided by their number: here, once, not after every transform.
-            weighted = polar * torch.from_numpy(rings.radius / rings.azimuths)[:, None].float()
-            spectra.append(torch.fft.rfft(weighted, dim=-1)[..., used].permute(2, 0, 1))
-    spectrum = torch.cat(spectra, 1)
-    zones = np.concatenate(quaternions)
+            direct.append(torch.fft.irfft((visible * norm2.conj()).sum(dim=1), rings.azimuths))
+            mirror.append(torch.fft.irfft((visible * norm2).sum(dim=1), rings.azimuths))
+            spectra.append(torch.fft.rfft(polar * area, dim=-1)[..., 1 : 1 + harmonics(rings.azimuths)])
+    spectrum = torch.cat(spectra).permute(2, 0, 1)
+    matrices = np.concatenate(zones)
     return Bank(
         spectra=torch.cat([spectrum.real + spectrum.imag, spectrum.real - spectrum.imag]).contiguous().to(device),
         inverse_norm=_inverse(torch.stack([torch.cat(direct), torch.cat(mirror)])).contiguous().to(device),
-        quaternion=from_matrix(np.stack([zones, zones @ np.diag([-1.0, 1.0, -1.0])])),
-        phase=np.concatenate(phases),
+        quaternion=from_matrix(np.stack([matrices, matrices @ np.diag([-1.0, 1.0, -1.0])])),
+        phase=np.repeat(np.arange(len(zones)), [len(part) for part in zones]),
         valid=valid.astype(np.float32),
         radius=rings.radius.astype(np.float32),
         power=power,
         apart=int(np.deg2rad(distinct_deg) * rings.azimuths / (2 * np.pi)),
     )
+
+
+def _polar_templates(crystal, zones, optics, rings, sampling_deg, power):
+    """Yield templates on rings, raised to the power and free of ring means, (n, r, azimuth), some at a time."""
+    half = int(np.ceil(rings.radius[-1] + rings.width + optics.disk_px + 2))
+    weights, _ = polar_map(rings, (2 * half + 1, 2 * half + 1))
+    for start in range(0, len(zones), _CHUNK):
+        images = draw(crystal, zones[start : start + _CHUNK], optics, half, sampling_deg)
+        polar = (weights @ images.T).T.reshape(-1, len(rings.radius), rings.azimuths)
+        polar = torch.from_numpy(raised(polar, power))
+        yield polar - polar.mean(dim=-1, keepdim=True)
 
 
 def draw(crystal: Crystal, zones: np.ndarray, optics: Optics, half: int, sampling_deg: float) -> np.ndarray:
