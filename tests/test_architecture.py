@@ -33,7 +33,8 @@ ALLOWED = {
     "provenance": {"errors"},
     "config": {"errors"},
     # What surrounds a job.
-    "stage": {"device", "provenance", "errors", "schema"},
+    "origins": set(),
+    "stage": {"device", "origins", "provenance", "errors", "schema"},
     "estimate": {"calibration", "errors"},
     # What people read: results in, pictures and words out.
     "figures": {"schema", "methods", "crystal", "geometry", "calibration", "io", "jit"},

@@ -19,7 +19,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from fourdstem import provenance
+from fourdstem import origins, provenance
 from fourdstem.errors import FourdstemError, InputError
 
 log = logging.getLogger("fourdstem")
@@ -113,7 +113,7 @@ def stage(snakemake):
 
     The log is opened first; threads and cache folders are set; when the body ends the sidecar is written.
     An error leaves the cause as the last entry of the log, and exit status 1. What the stages before recorded of
-    their results is compared with the files first.
+    their results is compared with the files first; where the loaded modules came from is checked last.
     """
     started = time.time()
     path = Path(snakemake.log[0])
@@ -137,8 +137,9 @@ def stage(snakemake):
     try:
         _check_inputs(_paths(job.input))
         yield job
+        leaked = _check_modules()
         if "sidecar" in dict(job.output.items()):  # the record at the end of the chain has none
-            _write_sidecar(job, started)
+            _write_sidecar(job, started, leaked)
     except Exception as error:
         _explain(error, path)
         raise SystemExit(1) from None
@@ -159,6 +160,23 @@ def _check_inputs(paths: list[str]) -> None:
                 expected=f"sha256 {wanted[path]}",
                 do="Delete this file and run again: it will be made anew.",
             )
+
+
+def _check_modules() -> list[dict]:
+    """Return the modules of another environment; refuse those of Snakemake's where the rule has one of its own."""
+    leaked = origins.leaked_modules()
+    refused = [entry["name"] for entry in leaked if entry["origin"] == "snakemake"]
+    if refused:
+        raise InputError(
+            f"packages that are not in the environment of the rule, taken from Snakemake's: {', '.join(refused)}",
+            where=sys.prefix,
+            expected="every package from the environment of the rule, whose file the result is recorded with",
+            do="Add them to its file in envs/, or remove the environment, and Snakemake makes it anew.",
+        )
+    if leaked:
+        names = ", ".join(f"{entry['name']} ({entry['origin']})" for entry in leaked)
+        log.warning("not from the environment of this job, and recorded so: %s", names)
+    return leaked
 
 
 def _open_log(path: Path) -> None:
@@ -202,7 +220,7 @@ def _peak_memory_mb() -> float:
     return max(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, children) / 1024
 
 
-def _write_sidecar(job: Job, started: float) -> None:
+def _write_sidecar(job: Job, started: float, leaked: list[dict]) -> None:
     outputs = [p for p in _paths(job.output) if p != str(job.output.sidecar)]
     settings = job.recorded_settings
     content = {
@@ -214,6 +232,7 @@ def _write_sidecar(job: Job, started: float) -> None:
         "inputs": provenance.describe(_paths(job.input)),
         "outputs": provenance.describe(outputs),
         "versions": versions(),
+        "leaked_modules": leaked,
         **_commit(),
         "command": " ".join(sys.argv),
         "host": platform.node(),
