@@ -96,6 +96,16 @@ def test_a_job_with_a_leak_from_the_environment_of_snakemake_fails_and_names_it(
     assert not (tmp_path / "provenance/job.json").exists()
 
 
+def test_a_job_cannot_import_from_the_environment_of_snakemake(snakemake, snakemake_of_the_other, tmp_path):  # noqa: F811
+    (snakemake_of_the_other / "late.py").write_text("")
+    before = sys.path[: sys.path.index(str(snakemake_of_the_other))]
+    sys.path += ["appended too", os.path.dirname(origins.OWN)]
+    with pytest.raises(SystemExit), stage(snakemake):
+        importlib.import_module("late")
+    assert sys.path == [*before, os.path.dirname(origins.OWN)]
+    assert "No module named 'late'" in (tmp_path / "logs/job.log").read_text().splitlines()[-1]
+
+
 def test_a_job_with_a_package_from_elsewhere_says_so_in_log_and_sidecar(snakemake, other, tmp_path):  # noqa: F811
     with stage(snakemake):
         (tmp_path / "result.bin").write_bytes(b"result")

@@ -1,10 +1,12 @@
 """The whole workflow on a small simulated scan, run as a user runs it."""
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,21 @@ def test_every_file_of_the_contract_is_made(folder):
     assert list((sample / "figures").glob("*.png"))
     for name in ("summary.html", "summary.csv", "provenance.json"):
         assert (folder / "results" / name).stat().st_size > 0
+
+
+def test_every_module_of_every_job_came_from_the_environment_that_ran_it(folder):
+    paths = list(folder.glob("results/**/provenance/*.json"))
+    assert len(paths) == 10
+    assert {path.name: json.loads(path.read_text())["leaked_modules"] for path in paths} == {p.name: [] for p in paths}
+
+
+def test_snakemake_makes_its_own_report_of_the_results(folder):
+    snakemake(folder, "--report", "report.zip")
+    with zipfile.ZipFile(folder / "report.zip") as archive:
+        names = archive.namelist()
+    assert any(name.endswith("report.html") for name in names)
+    assert sum(name.endswith(".png") for name in names) >= 5
+    (folder / "report.zip").unlink()
 
 
 def test_the_audit_finds_nothing_and_then_finds_a_flipped_byte(folder):

@@ -1,7 +1,7 @@
 """Which loaded modules came from another environment than the one that the job runs in. Standard library only.
 
 Snakemake appends its own whole search path to that of a script: a package that is missing in the environment of a rule
-is silently taken from the environment of Snakemake, in whatever version it has there.
+is silently taken from the environment of Snakemake, in whatever version it has there, and an optional one as well.
 """
 
 import os
@@ -13,6 +13,17 @@ from pathlib import Path
 # The job object is Snakemake's, so these come from where Snakemake runs, with any environment.
 EXPECTED = ("snakemake", "snakemake_interface_")
 OWN = str(Path(__file__).parent)
+
+
+def leave_out_snakemake() -> None:
+    """Take what Snakemake has appended off the search path, where the job runs in another environment than Snakemake.
+
+    What Snakemake has loaded for its job object stays loaded, and this library can still be found.
+    """
+    host = snakemake_folder()
+    if host in sys.path:
+        first = sys.path.index(host)
+        sys.path[first:] = [folder for folder in sys.path[first:] if folder == str(Path(OWN).parent)]
 
 
 def leaked_modules() -> list[dict]:

@@ -119,6 +119,7 @@ def stage(snakemake):
     path = Path(snakemake.log[0])
     _open_log(path)
     _set_environment(snakemake.threads)
+    origins.leave_out_snakemake()
     job = Job(
         input=snakemake.input,
         output=snakemake.output,

@@ -4,6 +4,15 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.sourcecache import LocalSourceFile
+
+# From elsewhere Snakemake fetches rules and scripts one by one, but not the library that the scripts import.
+if not isinstance(workflow.current_basedir, LocalSourceFile):
+    raise WorkflowError(
+        f"The rules are read from {workflow.current_basedir.get_path_or_uri(secret_free=True)}. Expected a clone of "
+        "the repository on this machine: the rules need its library too. Clone it, and name workflow/Snakefile of "
+        "the clone as the module's snakefile, or run Snakemake in the clone."
+    )
 
 SCRIPTS = Path(workflow.current_basedir).resolve().parents[1] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
