@@ -109,8 +109,8 @@ cluster) is Snakemake's business (profiles, `--cores`, `--set-resources`) and ne
 
 `python -m fourdstem check my.yaml` lists every mistake of a configuration; `python -m fourdstem inspect FILE` prints
 the sample block for a raw file. `snakemake --configfile my.yaml` replaces the demo configuration altogether.
-Paths are relative to the folder in which Snakemake runs. That is a clone of this repository, or the folder of a workflow
-that has `workflow/Snakefile` of a clone as a module.
+Paths are relative to the folder in which Snakemake runs: a clone of this repository, or the folder of a workflow that
+has `workflow/Snakefile` of a clone as a module.
 
 """
 
@@ -176,7 +176,7 @@ NaN means "not measured", -1 "no label". Counts are as recorded; positions are (
 | `{sample}/figures/` | every figure as PNG and PDF |
 | `{sample}/orientation/{source}.ang` | orientation map for other programs |
 | `{sample}/evaluation.csv` | success against known truth, where it is known |
-| `{sample}/provenance/*.json` | one sidecar per job: inputs, outputs, settings, versions, foreign modules, time, memory |
+| `{sample}/provenance/*.json` | one sidecar per job: inputs, outputs, settings, versions, leaked modules, time |
 | `{sample}/logs/` | what each job said |
 | `summary.html`, `summary.csv` | all samples side by side |
 | `provenance.json` | every file with its sha256; the end of the chain |
