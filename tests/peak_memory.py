@@ -37,3 +37,34 @@ def peak_growth_mb(prepare: str, work: str, *arguments) -> float:
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
     assert run.returncode == 0, run.stderr
     return float(run.stdout)
+
+
+EACH = """
+import os
+
+def one(argument):
+    sys.argv[1:] = [argument]
+    {begin}
+    exec(WORK, {{}})
+    print(f"{{argument}}\\t{{resident_mb('VmHWM') - before}}", flush=True)
+
+for argument in sys.argv[1:]:
+    child = os.fork()
+    if not child:
+        one(argument)
+        os._exit(0)
+    assert not os.waitpid(child, 0)[1], argument
+"""
+
+
+def peak_growths_mb(prepare: str, work: str, arguments) -> dict[str, float]:
+    """Likewise for ``work`` on each of the arguments alone, ``sys.argv[1]``, in a fork each of one prepared process."""
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("peak memory is read from /proc, which this system does not have")
+    each = EACH.format(begin=BEGIN.strip().replace("\n", "\n    "))
+    program = "\n".join((MEASURE, prepare, f"WORK = {work!r}", each))
+    environment = {**os.environ, "PYTHONPATH": str(SCRIPTS)}
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    assert run.returncode == 0, run.stderr
+    return {line.split("\t")[0]: float(line.split("\t")[1]) for line in run.stdout.splitlines()}

@@ -1,26 +1,15 @@
-"""Raw files of every format but HDF5, and their units: what is read is what was written."""
+"""Raw files of NumPy, HyperSpy, ASTAR, TVIPS, MRC and EMPAD, and units: what is read is what was written."""
 
-import logging
 import struct
-import zipfile
 
 import numpy as np
 import pytest
-from raw_files import COUNTS, SHAPE, refuses, vendor_folder, write_merlin
+from raw_files import COUNTS, SHAPE, refuses, vendor_folder
 
 from fourdstem.formats import SUFFIXES, open_raw
 from fourdstem.formats.units import angle_mrad, axes_metadata, length_angstrom, reciprocal_inv_angstrom
 
 vendor_files = pytest.fixture(scope="module")(vendor_folder)
-
-
-@pytest.fixture(scope="module")
-def merlin(vendor_files, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("merlin")
-    for archive in (vendor_files / "quantumdetector").glob("*.zip"):
-        with zipfile.ZipFile(archive) as opened:
-            opened.extractall(folder)
-    return folder
 
 
 def signal(data, axes, tem=None):
@@ -166,48 +155,6 @@ def test_mrc_reads_back_as_a_stack(tmp_path):
         assert raw.metadata == {}
 
 
-def test_a_merlin_file_reads_as_rosettasciio_reads_it(tmp_path, caplog):
-    from rsciio.quantumdetector import file_reader
-
-    write_merlin(tmp_path / "a.mib", COUNTS.reshape(15, 8, 6))
-    caplog.set_level(logging.ERROR)
-    other = file_reader(str(tmp_path / "a.mib"), navigation_shape=(5, 3))[0]["data"]
-    with open_raw(tmp_path / "a.mib") as raw:
-        assert raw.shape == (15, 8, 6)
-        assert raw.dtype == np.dtype(">u2")
-        np.testing.assert_array_equal(raw.data[5:8], other[1, :3])
-        np.testing.assert_array_equal(raw.data[5:8], COUNTS[1, :3, ::-1])
-        assert raw.metadata == {}
-        assert raw.notes == ("no .hdr beside it",)
-
-
-@pytest.mark.parametrize(
-    ("hdr", "shape"),
-    [
-        ({"ScanX": 5, "ScanY": 3}, (3, 5)),
-        ({"Frames in Acquisition (Number)": 15, "Frames per Trigger (Number)": 5}, (3, 5)),
-        ({"Frames in Acquisition (Number)": 15, "Frames per Trigger (Number)": 1}, None),
-        ({"Frames in Acquisition (Number)": 15, "Frames per Trigger (Number)": 15}, None),
-        ({"Frames in Acquisition (Number)": 15, "Frames per Trigger (Number)": 4}, None),
-    ],
-)
-def test_a_merlin_scan_shape_comes_from_its_header_or_not_at_all(tmp_path, hdr, shape):
-    write_merlin(tmp_path / "a.mib", COUNTS.reshape(15, 8, 6), hdr | {"Counter Depth (number)": 12})
-    with open_raw(tmp_path / "a.mib") as raw:
-        assert raw.metadata.get("scan_shape") == shape
-        assert raw.saturation_counts == 4095
-
-
-def test_an_interrupted_merlin_scan_keeps_its_complete_frames_and_says_so(tmp_path):
-    write_merlin(tmp_path / "a.mib", COUNTS.reshape(15, 8, 6), {"Frames in Acquisition (Number)": 15})
-    content = (tmp_path / "a.mib").read_bytes()
-    (tmp_path / "a.mib").write_bytes(content[:-50])
-    with open_raw(tmp_path / "a.mib") as raw:
-        assert raw.shape == (14, 8, 6)
-        assert any("incomplete" in note for note in raw.notes)
-        assert any("15 frames" in note and "14" in note for note in raw.notes)
-
-
 def test_an_empad_scan_reads_its_raw_file(vendor_files, tmp_path):
     frames = np.random.default_rng(1).normal(size=(16, 130, 128)).astype("<f4")
     (tmp_path / "map4x4.xml").write_bytes((vendor_files / "empad" / "map4x4.xml").read_bytes())
@@ -216,6 +163,103 @@ def test_an_empad_scan_reads_its_raw_file(vendor_files, tmp_path):
         np.testing.assert_array_equal(raw.data[2, 1:3], frames.reshape(4, 4, 130, 128)[2, 1:3, :128])
         assert raw.metadata["scan_step_angstrom"] == pytest.approx((11415.857, 11415.857), rel=1e-6)
         assert raw.metadata["detector_pixel_inv_angstrom"] == pytest.approx(0.01826537, rel=1e-6)
+
+
+# ---- what a header does not settle is not guessed ---------------------------------------------------------
+
+
+def write_empad(folder, scan, frames, text="<pix_x>{1}</pix_x><pix_y>{0}</pix_y>"):
+    name = f"scan_x{scan[1]}_y{scan[0]}.raw"
+    (folder / "a.xml").write_text(f'<root><raw_file filename="{name}"/>{text.format(*scan)}</root>')
+    stored = np.random.default_rng(1).normal(size=(frames, 130, 128)).astype("<f4")
+    stored.tofile(folder / name)
+    return stored[:, :128]
+
+
+@pytest.mark.parametrize("text", ["<pix_x>{1}</pix_x><pix_y>{0}</pix_y>", "<software_version>1.2.2</software_version>"])
+@pytest.mark.parametrize("scan", [(2, 4), (4, 2), (1, 5), (5, 1), (1, 1)])
+def test_an_empad_scan_has_the_shape_of_its_header_whatever_it_is(tmp_path, scan, text):
+    frames = write_empad(tmp_path, scan, scan[0] * scan[1], text)
+    with open_raw(tmp_path / "a.xml") as raw:
+        assert raw.shape == (*scan, 128, 128)
+        np.testing.assert_array_equal(raw.data[scan[0] - 1], frames.reshape(*scan, 128, 128)[-1])
+
+
+@pytest.mark.parametrize("frames", [7, 9, 10])
+def test_an_empad_scan_whose_frames_do_not_fit_its_header_is_refused(tmp_path, frames):
+    write_empad(tmp_path, (2, 4), frames)
+    refuses(tmp_path / "a.xml", f"{frames} frames", "8 frames of 130 by 128 px", "(2, 4)", ".xml")
+
+
+def test_an_empad_series_is_a_stack(tmp_path):
+    text = "<scan_parameters><series_count>6</series_count></scan_parameters>"
+    frames = write_empad(tmp_path, (1, 6), 6, text)
+    with open_raw(tmp_path / "a.xml") as raw:
+        assert raw.shape == (6, 128, 128) and "scan_shape" not in raw.metadata
+        np.testing.assert_array_equal(raw.data[2:5], frames[2:5])
+
+
+def test_a_blockfile_that_does_not_begin_as_one_is_refused(vendor_files, tmp_path):
+    content = bytearray((vendor_files / "blockfile" / "test2.blo").read_bytes())
+    content[6:8] = b"\x99\x99"
+    (tmp_path / "a.blo").write_bytes(content)
+    refuses(tmp_path / "a.blo", "0x9999", "0x0102")
+
+
+def mrc(path, frames, announced, extended=0, name="a.mrc"):
+    header = bytearray(1024 + extended)
+    struct.pack_into("<4i", header, 0, frames.shape[2], frames.shape[1], announced, 6)
+    struct.pack_into("<i", header, 92, extended)
+    header[208:214] = b"MAP DD"
+    (path / name).write_bytes(bytes(header) + frames.tobytes())
+
+
+def test_the_header_of_an_mrc_is_held_against_its_length(tmp_path):
+    frames = COUNTS.reshape(15, 8, 6)
+    mrc(tmp_path, frames, 15, extended=131072)
+    with open_raw(tmp_path / "a.mrc") as raw:
+        np.testing.assert_array_equal(raw.data[13:15], frames[13:])
+        assert not any("bytes behind" in note for note in raw.notes)
+    mrc(tmp_path, frames, 16)
+    refuses(tmp_path / "a.mrc", "15 complete frames", "16 frames")
+    mrc(tmp_path, frames, 12)
+    with open_raw(tmp_path / "a.mrc") as raw:
+        assert raw.shape == (12, 8, 6)
+        assert any(f"{3 * 96} bytes behind the last frame" in note for note in raw.notes)
+
+
+@pytest.mark.parametrize(
+    ("lines", "shape"),
+    [
+        ({"Scan - Size X": 5, "Scan - Size Y": 3}, (3, 5, 8, 6)),
+        ({"Scan - Size X": 5, "Scan - Size Y": 2}, (15, 8, 6)),
+        ({"Scan - ROI Enable": "Enable", "Scan - ROI Size X": 3, "Scan - ROI Size Y": 5}, (5, 3, 8, 6)),
+    ],
+)
+def test_a_raster_of_direct_electron_is_taken_only_where_it_fits_the_frames(tmp_path, lines, shape):
+    mrc(tmp_path, COUNTS.reshape(15, 8, 6), 15, name="20251103_23389_movie.mrc")
+    said = {"Instrument Project TEMorSTEM Mode": 1, "Scan - Enable": "Enable", "Scan - Type": "Raster"}
+    said |= {"Image Size X (pixels)": 6, "Image Size Y (pixels)": 8, "Scan - Time (seconds)": 1}
+    said |= {"Scan - Repeat Delay (seconds)": 0} | lines
+    (tmp_path / "20251103_23389_info.txt").write_text("\n".join(f"{k} = {v}" for k, v in said.items()))
+    with open_raw(tmp_path / "20251103_23389_movie.mrc") as raw:
+        assert raw.shape == shape
+        np.testing.assert_array_equal(raw.data[:], COUNTS.reshape(shape))
+        assert any("not taken" in note for note in raw.notes if "_info" in note) == (len(shape) == 3)
+
+
+def test_a_tvips_stream_of_several_parts_is_joined_and_a_cut_one_is_refused(tmp_path):
+    frames = COUNTS.reshape(15, 8, 6)
+    head = struct.pack("<13I", 256, 2, 6, 8, 16, 0, 0, 1, 1, 1, 300, 80, 64).ljust(256, b" ")
+    parts = [b"".join(bytes(64) + f.tobytes() for f in some) for some in (frames[:4], frames[4:9], frames[9:])]
+    for i, part in enumerate(parts):
+        (tmp_path / f"a_00{i}.tvips").write_bytes(head * (i == 0) + part)
+    with open_raw(tmp_path / "a_000.tvips") as raw:
+        assert raw.metadata == {"beam_energy_kev": 300.0}
+        for where in (slice(2, 13), slice(3, 6), slice(0, 15, 4), 9):
+            np.testing.assert_array_equal(raw.data[where], frames[where])
+    (tmp_path / "a_001.tvips").write_bytes(parts[1][:-30])
+    refuses(tmp_path / "a_000.tvips", "a_001.tvips", "truncated")
 
 
 # ---- files of the vendors ---------------------------------------------------------------------------------
@@ -235,30 +279,6 @@ def test_a_real_blockfile_reads_as_rosettasciio_reads_it(vendor_files, name):
         assert raw.metadata["beam_energy_kev"] == 200.0
         # 62.26 px per cm at a camera length of 200 mm
         assert raw.metadata["detector_pixel_mrad"] == pytest.approx(10 / 62.26 / 200 * 1e3)
-
-
-def test_real_merlin_files_read_as_rosettasciio_reads_them(merlin):
-    from rsciio.quantumdetector import file_reader
-
-    names = [p for p in sorted(merlin.rglob("*.mib")) if "RAW" not in p.name]
-    assert len(names) == 20
-    for path in names:
-        with open_raw(path) as raw:
-            other = np.asarray(file_reader(str(path), navigation_shape=(raw.shape[0],))[0]["data"])
-            np.testing.assert_array_equal(raw.data[0 : raw.shape[0]], other.reshape(raw.shape))
-
-
-def test_a_real_merlin_region_of_interest_states_its_scan(merlin):
-    path = next(merlin.rglob("002_merlin_test_roi*.mib"))
-    with open_raw(path) as raw:
-        assert raw.shape == (8, 128, 256)
-        assert raw.metadata == {"scan_shape": (2, 4)}
-        assert raw.saturation_counts == 4095
-
-
-def test_raw_mode_merlin_files_are_refused(merlin):
-    for path in merlin.rglob("*RAW.mib"):
-        refuses(path, "R64", "raw mode off")
 
 
 def test_a_single_pattern_is_no_scan(vendor_files):

@@ -128,6 +128,8 @@ def _missing_file(where: str, key: str, path) -> list[str]:
         hint = f"; did you mean {file.with_name(near[0])}?" if near else ""
         base = "" if file.is_absolute() else f" (looked in {Path.cwd()})"
         return [f"{where}: {key} {path} does not exist{base}{hint}"]
+    if file.is_dir() and file.suffix == ".zspy":  # HyperSpy's, a zarr store
+        return []
     if not file.is_file():
         return [f"{where}: {key} {path} is a folder; give a file"]
     if file.stat().st_size == 0:

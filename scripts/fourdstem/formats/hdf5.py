@@ -13,6 +13,7 @@ from fourdstem.errors import InputError
 from fourdstem.formats.layouts import (
     arina_sidecar,
     arranged,
+    hyperspy_metadata,
     is_velox_image,
     open_topspin,
     topspin_scans,
@@ -37,13 +38,16 @@ def list_candidates(path) -> list[tuple[str, tuple[int, ...], str]]:
 
 def open_hdf5(path, dataset: str | None = None) -> RawScan:
     """Open the scan in an HDF5 file; see `open_raw`."""
-    file = _open(path)
-    try:
+    with _open(path) as file:
         scans = topspin_scans(file)
+        names = [] if scans else [_given(file, dataset, path)] if dataset else _chosen(file, path)
+    # Every dataset has a chunk cache of its own: where many follow one another each is read once, in order.
+    file = _open(path, _CACHE_BYTES if len(names) == 1 else 0)
+    try:
         if scans:
             return open_topspin(file, scans, dataset, path)
-        name, data = _given(file, dataset, path) if dataset else _choose(file, path)
-        data, metadata, notes = _described(file, name, data)
+        data = file[names[0]] if len(names) == 1 else JoinedFrames(tuple(file[name] for name in names))
+        data, metadata, notes = _described(file, names[0], data)
         alone = isinstance(data, h5py.Dataset)
         return RawScan(
             data,
@@ -60,9 +64,9 @@ def open_hdf5(path, dataset: str | None = None) -> RawScan:
         raise
 
 
-def _open(path) -> h5py.File:
+def _open(path, cache_bytes: int = 0) -> h5py.File:
     try:
-        return h5py.File(path, "r", rdcc_nbytes=_CACHE_BYTES)
+        return h5py.File(path, "r", rdcc_nbytes=cache_bytes)
     except OSError as error:
         raise InputError(
             f"an HDF5 file that cannot be opened ({error})",
@@ -100,16 +104,17 @@ def _could_be_scan(data: h5py.Dataset) -> bool:
     return data.dtype.kind in "uif" and len(data.shape or ()) in (3, 4) and min(data.shape[-2:]) > 1 and data.size > 0
 
 
-def _choose(file: h5py.File, path):
+def _chosen(file: h5py.File, path) -> list[str]:
+    """Return the name of the scan, or the names of the blocks that it consists of."""
     found, broken = _candidates(file)
     for axes in (4, 3):
         names = [name for name, data in found if data.ndim == axes]
         if axes == 4 and "/counts" in names:
             names = ["/counts"]
         if axes == 3 and len(names) > 1 and all(re.search(r"/data_\d+$", name) for name in names):
-            return names[0], _joined(dict(found), sorted(names), path)
+            return _blocks(dict(found), sorted(names), path)
         if len(names) == 1:
-            return names[0], dict(found)[names[0]]
+            return names
         if len(names) > 1:
             raise InputError(
                 f"{len(names)} datasets that could be the scan: {_listing(found, names)}",
@@ -126,19 +131,18 @@ def _choose(file: h5py.File, path):
     )
 
 
-def _joined(found: dict, names: list[str], path) -> JoinedFrames:
-    stacks = tuple(found[name] for name in names)
-    if len({(s.shape[1:], s.dtype) for s in stacks}) > 1:
+def _blocks(found: dict, names: list[str], path) -> list[str]:
+    if len({(found[name].shape[1:], found[name].dtype) for name in names}) > 1:
         raise InputError(
             f"blocks of frames that differ in shape or type: {_listing(found.items(), names)}",
             where=str(path),
             expected="blocks of one acquisition",
             do="Name one of them by `dataset:`.",
         )
-    return JoinedFrames(stacks)
+    return names
 
 
-def _given(file: h5py.File, dataset: str, path):
+def _given(file: h5py.File, dataset: str, path) -> str:
     try:
         data = file[dataset]
     except (KeyError, OSError):
@@ -152,7 +156,7 @@ def _given(file: h5py.File, dataset: str, path):
             expected=f"one of {_listing(found, [n for n, _ in found]) or 'its datasets of 3 or 4 axes (it has none)'}",
             do="Correct `dataset:` of the sample.",
         )
-    return "/" + dataset.strip("/"), data
+    return "/" + dataset.strip("/")
 
 
 def _listing(found, names) -> str:
@@ -237,20 +241,10 @@ def _hyperspy(dataset) -> dict:
     group = dataset.parent
     if "axis-0" not in group:
         return {}
-    navigate = [bool(group[f"axis-{i}"].attrs.get("navigate", i < dataset.ndim - 2)) for i in range(dataset.ndim)]
-    if navigate[-2:] != [False, False]:
-        raise InputError(
-            f"HyperSpy axes whose last two are not the detector (navigate: {navigate})",
-            where=f"{dataset.file.filename}:{dataset.name}",
-            expected="a signal of two signal axes stored last",
-            do="Transpose it in HyperSpy (`signal.transpose(signal_axes=2)`) and save it again.",
-        )
-    tem = group.get("metadata/Acquisition_instrument/TEM")
-    attrs = tem.attrs if tem is not None else {}
-    values = {"beam_energy_kev": attrs.get("beam_energy"), "convergence_mrad": attrs.get("convergence_angle")}
-    if "rocking_angle" in attrs:  # pyxem's name of the precession angle, degrees
-        values["precession_mrad"] = float(attrs["rocking_angle"]) * angle_mrad("deg")
-    return {k: float(v) for k, v in values.items() if v}
+    axes = [group[f"axis-{i}"].attrs for i in range(dataset.ndim)]
+    instrument = group.get("metadata/Acquisition_instrument/TEM")
+    where = f"{dataset.file.filename}:{dataset.name}"
+    return hyperspy_metadata(axes, {} if instrument is None else instrument.attrs, where)
 
 
 def _py4dstem(file) -> dict:

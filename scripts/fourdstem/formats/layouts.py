@@ -1,4 +1,4 @@
-"""Scans in HDF5 that are not one dataset in our order of axes: Velox, EMD of RosettaSciIO, TopSpin; ARINA's sidecar."""
+"""Scans in HDF5 that are not one dataset in our order of axes: Velox, EMD, TopSpin; what ARINA and HyperSpy say."""
 
 import json
 import xml.etree.ElementTree as ET
@@ -79,6 +79,40 @@ def arina_sidecar(master: str, frames: int) -> dict:
     if said.get("IsPixelSizeCalibrated") and said.get("Pixel Size", 0) > 0:
         out["scan_step_angstrom"] = (said["Pixel Size"] * 10,) * 2  # nm
     return out
+
+
+def hyperspy_metadata(axes: list, instrument, where: str) -> dict:
+    """Return what HyperSpy says of a signal beside its calibrated axes: energy, convergence, precession.
+
+    Parameters
+    ----------
+    axes : list of mapping
+        Attributes of each axis, in the order of the data.
+    instrument : mapping
+        Its metadata of the microscope.
+    where : str
+        File and dataset, for messages.
+
+    Raises
+    ------
+    InputError
+        If the last two axes are not the detector.
+    """
+    navigate = [bool(axis.get("navigate", i < len(axes) - 2)) for i, axis in enumerate(axes)]
+    if navigate[-2:] != [False, False]:
+        raise InputError(
+            f"HyperSpy axes whose last two are not the detector (navigate: {navigate})",
+            where=where,
+            expected="a signal of two signal axes stored last",
+            do="Transpose it in HyperSpy (`signal.transpose(signal_axes=2)`) and save it again.",
+        )
+    values = {
+        "beam_energy_kev": instrument.get("beam_energy"),
+        "convergence_mrad": instrument.get("convergence_angle"),
+    }
+    if "rocking_angle" in instrument:  # pyxem's name of the precession angle, degrees
+        values["precession_mrad"] = float(instrument["rocking_angle"]) * angle_mrad("deg")
+    return {k: float(v) for k, v in values.items() if v}
 
 
 def topspin_scans(file: h5py.File) -> list[str]:

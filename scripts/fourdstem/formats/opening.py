@@ -4,23 +4,28 @@ from dataclasses import replace
 from pathlib import Path
 
 from fourdstem.errors import InputError
+from fourdstem.formats.gatan import open_dm
 from fourdstem.formats.hdf5 import is_hdf5, open_hdf5
+from fourdstem.formats.merlin import open_mib
 from fourdstem.formats.raw import GuardedFrames, RawScan
 from fourdstem.formats.stacks import open_seq, open_tif
-from fourdstem.formats.vendor import PLUGINS, open_blo, open_mib, open_npy, open_rosetta
+from fourdstem.formats.vendor import open_blo, open_empad, open_mrc, open_npy, open_tvips
+from fourdstem.formats.zspy import open_zspy
 
 _OWN = {
     ".npy": open_npy, ".blo": open_blo, ".mib": open_mib, ".tif": open_tif, ".tiff": open_tif, ".seq": open_seq,
+    ".dm3": open_dm, ".dm4": open_dm, ".tvips": open_tvips, ".mrc": open_mrc, ".xml": open_empad,
 }  # fmt: skip
 _HDF5 = (".h5", ".hdf5", ".hspy", ".nxs", ".emd", ".app5")
-SUFFIXES = (*_HDF5, *_OWN, *PLUGINS)
+_FOLDER = ".zspy"  # the only format that may be a folder
+SUFFIXES = (*_HDF5, _FOLDER, *_OWN)
 
 
 def open_raw(path, dataset: str | None = None) -> RawScan:
     """Open a raw scan without reading it.
 
     HDF5 is recognised by its content, other formats by suffix: ``.npy``, ``.blo``, ``.mib`` (with ``.hdr``),
-    ``.tif``, ``.seq``, and by RosettaSciIO ``.dm3``, ``.dm4``, ``.tvips``, ``.mrc``, ``.xml`` (EMPAD).
+    ``.tif``, ``.seq``, ``.zspy``, and by RosettaSciIO ``.dm3``, ``.dm4``, ``.tvips``, ``.mrc``, ``.xml`` (EMPAD).
     docs/formats.md says how each was tested. The scan shape is never guessed: a stack of frames stays a stack,
     with ``scan_shape`` in its metadata where the file states it.
 
@@ -28,7 +33,7 @@ def open_raw(path, dataset: str | None = None) -> RawScan:
     ----------
     path : path
     dataset : str, optional
-        Dataset of an HDF5 file with several candidates.
+        Dataset of an HDF5 file or ``.zspy`` with several candidates.
 
     Raises
     ------
@@ -50,9 +55,11 @@ def open_raw(path, dataset: str | None = None) -> RawScan:
 def _opened(path: Path, dataset: str | None) -> RawScan:
     suffix = path.suffix.lower()
     try:
+        if suffix == _FOLDER:
+            return open_zspy(path, dataset)
         if is_hdf5(path):
             return open_hdf5(path, dataset)
-        return _OWN[suffix](path) if suffix in _OWN else open_rosetta(path)
+        return _OWN[suffix](path)
     except InputError:
         raise
     except Exception as error:  # a damaged header shows in whatever stumbles over it: a number, a tree of HDF5
@@ -68,9 +75,8 @@ def _check_file(path: Path, dataset: str | None) -> None:
     suffix, do = path.suffix.lower(), "Correct `file:` of the sample."
     if not path.exists():
         found = "no such file"
-    elif suffix == ".zspy":
-        found = "a .zspy of HyperSpy, which needs an old zarr that does not fit this project's other packages"
-        do = "Convert it where HyperSpy is: `hs.load('scan.zspy', lazy=True).save('scan.hspy')`, and name the .hspy."
+    elif suffix == _FOLDER and (path.is_dir() or path.stat().st_size > 0):
+        return
     elif not path.is_file():
         found = "a folder, not a file"
     elif path.stat().st_size == 0:

@@ -88,7 +88,7 @@ class GuardedFrames:
     def __getitem__(self, where) -> np.ndarray:
         try:
             return self.frames[where]
-        except Exception as error:  # zlib, HDF5, dask and the file system each raise their own kinds
+        except Exception as error:  # zlib, HDF5 and the file system each raise their own kinds
             raise InputError(
                 f"frames {where} that cannot be read ({type(error).__name__}: {error})",
                 where=self.path,
@@ -113,8 +113,6 @@ class MappedFrames:
         Bytes before the first record.
     records : tuple of int
         Shape in units of ``record``.
-    order : str
-        "C" or "F".
     flip_y : bool
         The file stores the lowest detector row first.
     """
@@ -123,7 +121,6 @@ class MappedFrames:
     record: np.dtype
     offset: int
     records: tuple[int, ...]
-    order: str = "C"
     flip_y: bool = False
 
     @property
@@ -142,35 +139,9 @@ class MappedFrames:
         return len(self.shape)
 
     def __getitem__(self, where) -> np.ndarray:
-        mapped = np.memmap(self.path, self.record, "r", self.offset, self.records, self.order)
+        mapped = np.memmap(self.path, self.record, "r", self.offset, self.records)
         frames = mapped["frame"] if self.record.names else mapped
-        chosen = frames[where]
-        return np.array(chosen[..., ::-1, :] if self.flip_y else chosen)
-
-
-@dataclass(frozen=True)
-class DelayedFrames:
-    """Frames of a dask array; slicing computes them in the calling thread."""
-
-    delayed: Any
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the frames as one array."""
-        return self.delayed.shape
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Type of a count."""
-        return self.delayed.dtype
-
-    @property
-    def ndim(self) -> int:
-        """Number of axes."""
-        return self.delayed.ndim
-
-    def __getitem__(self, where) -> np.ndarray:
-        return np.array(self.delayed[where].compute(scheduler="synchronous"))
+        return np.array((frames[..., ::-1, :] if self.flip_y else frames)[where])
 
 
 @dataclass(frozen=True)
@@ -292,3 +263,14 @@ class ListedFrames:
         for place, number in enumerate(numbers.ravel()):
             frames[place] = self.read(int(number))
         return frames.reshape(*numbers.shape, *self.frame)[(slice(None),) * numbers.ndim + within]
+
+
+def expect_frames(path, frames: int, needed: int, what: str) -> None:
+    """Raise `InputError` if a file holds fewer frames than its header announces."""
+    if frames < needed:
+        raise InputError(
+            f"{frames} complete frames, the header announces a {what}: {needed} frames",
+            where=str(path),
+            expected="a complete file",
+            do="Copy it again from the microscope; it is truncated.",
+        )

@@ -214,19 +214,28 @@ def resolve_scan_shape(shape, scan_shape, roi=None) -> tuple[int, int]:
     if ends_early and roi is not None and (roi[1] - 1) * scan_shape[1] + roi[3] <= frames:
         return scan_shape
     held = f"{frames} frames" if len(recorded) == 1 else f"a scan of {list(recorded)} positions"
-    raise _shape_error(
-        f"scan_shape {list(scan_shape)} ({prod(scan_shape)} positions), but the file holds {held}", frames
-    )
+    found = f"scan_shape {list(scan_shape)} ({prod(scan_shape)} positions), but the file holds {held}"
+    more = len(recorded) == 1 and frames > prod(scan_shape)
+    raise _shape_error(found, frames, _surplus(frames, *scan_shape) if more else "")
 
 
-def _shape_error(found: str, frames: int) -> InputError:
+def _surplus(frames: int, ny: int, nx: int) -> str:
+    """Say how to leave out frames of the flyback, or behind the scan; which they are, the file does not know."""
+    row, kept = frames // ny, f"with roi: [0, {ny}, 0, {nx}]"
+    if frames % ny:
+        return f" If the last {frames - ny * nx} do not belong to it: scan_shape: [{-(-frames // nx)}, {nx}] {kept}."
+    first = f"[0, {ny}, {row - nx}, {row}] if they come first"
+    return f" If {row - nx} frames of each row are flyback: scan_shape: [{ny}, {row}] {kept}, or {first}."
+
+
+def _shape_error(found: str, frames: int, hint: str = "") -> InputError:
     pairs = ", ".join(str(list(pair)) for pair in scan_shape_candidates(frames))
     return InputError(
         found,
         where="acquisition.scan_shape",
         expected=f"[scan_y, scan_x] whose product is {frames}, such as {pairs}",
         do="Set acquisition.scan_shape from the acquisition notes; for an interrupted scan give the intended shape"
-        " and a `roi` inside what was recorded.",
+        f" and a `roi` inside what was recorded.{hint}",
     )
 
 
@@ -362,15 +371,12 @@ def linkable(raw, params: Params, scan_shape=None) -> bool:
     scan_shape : tuple of int, optional
         The scan shape in force, if it was not taken from the file.
     """
-    whole = params.roi is None and params.stride == 1 and params.bin == 1
+    as_stored = scan_shape is None or tuple(scan_shape) == raw.shape[:2]
+    whole = params.roi is None and params.stride == 1 and params.bin == 1 and as_stored
     if raw.hdf5_location is None or len(raw.shape) != 4 or not whole or not raw.dtype.isnative:
         return False
-    if scan_shape is not None and tuple(scan_shape) != raw.shape[:2]:
-        return False
-    if raw.chunks is None:
-        return True
-    chunk_bytes = prod(raw.chunks) * raw.dtype.itemsize
-    return tuple(raw.chunks[2:]) == raw.shape[2:] and chunk_bytes < _LINK_CHUNK_BYTES
+    chunk = raw.chunks or (0, 0, *raw.shape[2:])
+    return tuple(chunk[2:]) == raw.shape[2:] and prod(chunk) * raw.dtype.itemsize < _LINK_CHUNK_BYTES
 
 
 def _summed_type(recorded: np.dtype, n: int) -> np.dtype:
