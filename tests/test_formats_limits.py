@@ -58,6 +58,12 @@ def test_arrays_of_other_axes_or_types_are_refused(tmp_path, data):
     refuses(tmp_path / "a.npy", str(data.shape), "4 axes")
 
 
+@pytest.mark.parametrize("shape", [(3, 5, 8, 1), (3, 5, 1, 6), (15, 1, 1)])
+def test_a_detector_of_one_pixel_across_is_refused_when_it_is_opened(tmp_path, shape):
+    np.save(tmp_path / "a.npy", np.ones(shape, np.uint16))
+    refuses(tmp_path / "a.npy", str(shape), "1 px wide", "in this order")
+
+
 def test_truncated_files_are_refused_when_they_are_opened(vendor_files, tmp_path):
     np.save(tmp_path / "a.npy", COUNTS)
     header = bytearray(1024)

@@ -161,9 +161,27 @@ def test_a_scan_larger_than_memory_mb_is_preprocessed_within_it(tmp_path):
     assert peak_growth_mb(PREPARE, WORK, tmp_path / "scan.h5") < 150
 
 
-def test_useless_scans_are_errors_that_say_so():
-    with pytest.raises(InputError, match="every count of the scan is 0"):
-        preprocess.compute(Cube(np.zeros((2, 3, 16, 16), np.uint8)), Params())
+USELESS = {
+    "every count of the scan is 0": np.zeros((2, 3, 16, 16), np.uint8),
+    "every count of the scan is 7": np.full((2, 3, 16, 16), 7.0, np.float32),
+    "every count of the scan is 65535": np.full((2, 3, 16, 16), 65535, np.uint16),
+    "every count of the scan is NaN": np.full((2, 3, 16, 16), np.nan, np.float32),
+    "counts of up to": np.geomspace(1, 1e30, 2 * 3 * 256).reshape(2, 3, 16, 16),
+    "no pattern shows a direct beam": np.random.default_rng(1).poisson(3, (4, 33, 24, 24)).astype(np.uint16),
+    "a detector of 48 by 1 px": scan_of_disks(scan=(2, 5))[0][..., 24:25],
+    "a detector of 1 by 48 px": scan_of_disks(scan=(2, 5))[0][:, :, 24:25],
+    "a detector of 7 by 8 px": scan_of_disks(scan=(2, 5))[0][:, :, 20:27, 20:28],
+}
+
+
+@pytest.mark.parametrize("words", USELESS)
+def test_useless_scans_are_errors_that_say_so(words):
+    with pytest.raises(InputError, match=words) as caught:
+        preprocess.compute(Cube(USELESS[words]), Params())
+    assert caught.value.where and caught.value.expected and caught.value.do
+
+
+def test_a_scan_whose_pixels_are_all_masked_is_an_error_that_says_so():
     data, _ = scan_of_disks(scan=(2, 5))
     with pytest.raises(InputError, match="masked"):
         preprocess.compute(Cube(data, valid=np.zeros((48, 48), np.uint8)), Params())

@@ -96,11 +96,30 @@ def test_nan_pixels_are_dead_and_stray_nan_is_an_error_with_its_position():
     result = preprocess.compute(Cube(data), Params())
     assert result.bad_pixel[9, 9] == bad_pixels.DEAD
     assert rms(result.centre_px - truth) < 0.1
-    for place in ((1, 34), (2, 0)):
-        broken = data.copy()
-        broken[(*place, 3, 3)] = np.nan
-        with pytest.raises(InputError, match=f"\\({place[0]}, {place[1]}\\)"):
-            preprocess.compute(Cube(broken), Params())
+    for place in ((0, 0), (0, 5), (1, 34), (2, 0)):
+        for number in (np.nan, np.inf, -np.inf):
+            broken = data.copy()
+            broken[(*place, 3, 3)] = number
+            with pytest.raises(InputError, match=f"NaN or infinite at .* \\({place[0]}, {place[1]}\\)"):
+                preprocess.compute(Cube(broken), Params())
+
+
+def test_a_pixel_that_is_nan_in_the_first_patterns_only_is_placed_there():
+    data = scan_of_disks(scan=(2, 40))[0].astype(np.float32)
+    data[0, :32, 3, 3] = np.nan  # the first unit whole, no other
+    with pytest.raises(InputError, match="\\(0, 0\\)"):
+        preprocess.compute(Cube(data), Params())
+
+
+def test_infinite_pixels_are_dead_as_nan_ones_are():
+    data, truth = scan_of_disks(scan=(3, 40), seed=11)
+    data = data.astype(np.float32)
+    data[:, :, 9, 9], data[:, :, 10, 30] = np.inf, -np.inf
+    result = preprocess.compute(Cube(data), Params())
+    assert np.argwhere(result.bad_pixel == bad_pixels.DEAD).tolist() == [[9, 9], [10, 30]]
+    assert rms(result.centre_px - truth) < 0.1
+    assert np.isnan(result.mean_pattern[[9, 10], [9, 30]]).all()
+    assert np.isfinite(result.mean_pattern_corrected).all()
 
 
 BEAM = beam.Beam(2.5, 0.6, 50.0)

@@ -104,12 +104,14 @@ def _check_file(path: Path, dataset: str | None) -> None:
 
 def _check_content(raw: RawScan, path: Path) -> None:
     """Axes and type must fit, and the last frame must be there: formats notice truncation only on reading."""
-    if len(raw.shape) not in (3, 4) or min(raw.shape) < 1 or raw.dtype.kind not in "uif":
+    thin = len(raw.shape) in (3, 4) and min(raw.shape[-2:]) < 2
+    if len(raw.shape) not in (3, 4) or min(raw.shape) < 1 or thin or raw.dtype.kind not in "uif":
+        size = ", whose detector is 1 px wide" if thin and min(raw.shape) == 1 else ""
         raise InputError(
-            f"an array of shape {raw.shape} and type {raw.dtype}",
+            f"an array of shape {raw.shape} and type {raw.dtype}{size}",
             where=str(path),
             expected="real numbers of 4 axes (scan_y, scan_x, detector_y, detector_x) or 3 (frames, y, x)",
-            do="Save the scan with these axes.",
+            do="Save the scan with these axes, in this order.",
         )
     try:
         raw.data[raw.shape[0] - 1 :] if len(raw.shape) == 3 else raw.data[raw.shape[0] - 1, raw.shape[1] - 1 :]

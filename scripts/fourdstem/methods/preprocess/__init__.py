@@ -11,6 +11,8 @@ from fourdstem.methods.preprocess.settings import Params, Result
 
 __all__ = ["Params", "Result", "compute"]
 
+_SMALLEST_PX = 8
+
 
 def compute(cube: Cube, params: Params, crystals=()) -> Result:
     """Measure what it takes to correct a scan.
@@ -32,7 +34,8 @@ def compute(cube: Cube, params: Params, crystals=()) -> Result:
     Raises
     ------
     InputError
-        If the scan is all zero, has NaN in some positions only, is masked altogether, or shows no beam.
+        If the scan is one number everywhere, has NaN in some positions only, is masked altogether, or shows no
+        beam, or if the detector has fewer than 8 px on a side.
     """
     known = cube.acquisition
     stats, bad, wrong, integer = _detector(cube, params)
@@ -77,6 +80,11 @@ def compute(cube: Cube, params: Params, crystals=()) -> Result:
 
 def _detector(cube: Cube, params: Params):
     """Statistics of the pixels, their flags, which are wrong or masked, and whether counts are integers."""
+    if min(cube.detector_shape) < _SMALLEST_PX:
+        found = f"a detector of {cube.detector_shape[0]} by {cube.detector_shape[1]} px"
+        raise _input_error(
+            found, f"at least {_SMALLEST_PX} by {_SMALLEST_PX} px, to find a beam in", "the order of the axes, and bin"
+        )
     usable = np.asarray(cube.valid) > 0
     if not usable.any():
         raise _input_error("every detector pixel is masked", "a mask that leaves pixels")
@@ -103,8 +111,8 @@ def _in_force(measured, params: Params):
     return surface, *descan.choose(measured[..., :2], dark, surface, params.descan_ratio_limit)
 
 
-def _input_error(found: str, expected: str) -> InputError:
-    return InputError(found, where="the scan", expected=expected, do="Check dataset, scan_shape, roi and mask.")
+def _input_error(found: str, expected: str, check: str = "dataset, scan_shape, roi and mask") -> InputError:
+    return InputError(found, where="the scan", expected=expected, do=f"Check {check}.")
 
 
 def _fillable(blind):

@@ -8,6 +8,8 @@ import numpy as np
 from fourdstem.cube import Cube
 from fourdstem.errors import InputError
 
+MOST_COUNTS = 1e15  # squares of more do not fit the float32 of the kernels; no detector counts so far
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -26,7 +28,7 @@ class Moments:
     at_maximum : ndarray of int64
         How many positions reach that maximum.
     nan : ndarray of bool
-        Pixels that are NaN at every position.
+        Pixels that are NaN or infinite at every position.
     """
 
     positions: int
@@ -45,7 +47,8 @@ def measure(cube: Cube) -> Moments:
     Raises
     ------
     InputError
-        If the whole scan is zero, or if a pixel is NaN in some patterns but not in all.
+        If the whole scan is one number, a pixel is NaN or infinite in some patterns but not in all, or counts are
+        larger than any detector's.
     """
     ny, nx = cube.detector_shape
     total, square, pair = (np.zeros((ny, nx)) for _ in range(3))
@@ -53,38 +56,51 @@ def measure(cube: Cube) -> Moments:
 
     def work(patterns, unit):
         sums = np.zeros((5, ny, nx))
-        holes = np.isnan(patterns[0])
+        holes = ~np.isfinite(patterns[0])
         odd = accumulate(patterns[: unit.count].reshape(unit.count, -1), holes.ravel(), sums.reshape(5, -1))
+        if odd >= 0 and not (~np.isfinite(patterns[odd]) & ~holes).any():
+            odd = 0  # it is the first pattern that has more of them
         return sums, holes, odd
 
+    first = cube.units()[0]
     for unit, (sums, holes, odd) in cube.map_units(work):
         nan = holes if nan is None else nan
         if odd >= 0 or not np.array_equal(holes, nan):
-            _complain_about_nan(unit, odd if np.array_equal(holes, nan) else 0)
+            _complain_about_nan(*((unit, max(odd, 0)) if odd >= 0 or (holes & ~nan).any() else (first, 0)))
         total += sums[0]
         square += sums[1]
         pair += sums[2]
         higher, equal = sums[3] > maximum, sums[3] == maximum
         at_maximum = np.where(higher, sums[4], at_maximum + equal * sums[4]).astype(np.int64)
         maximum = np.maximum(maximum, sums[3].astype(np.float32))
-    if not total.any() and not square.any():
-        raise InputError(
-            "every count of the scan is 0",
-            where="the scan",
-            expected="patterns with counts",
-            do="Check dataset, scan_shape and roi.",
-        )
     positions = int(np.prod(cube.scan_shape))
     pairs = positions - len(cube.units())
     mean = total / positions
     variance = np.maximum(square / positions - mean**2, 0) * positions / max(positions - 1, 1)
+    _complain_about_level(mean[~nan], variance[~nan], maximum[~nan])
     halves = pair / (2 * pairs) if pairs else np.full((ny, nx), np.nan)
     return Moments(positions, pairs, mean, variance, halves, maximum, at_maximum, nan)
 
 
+def _complain_about_level(mean, variance, maximum):
+    """Raise where there is nothing to see: no number at all, one number everywhere, or numbers that are no counts."""
+    if mean.size and maximum.max() <= MOST_COUNTS and (np.ptp(mean) > 0 or variance.any()):
+        return
+    found = "every count of the scan is NaN or infinite"
+    if mean.size:
+        same = np.ptp(mean) == 0 and not variance.any()
+        found = f"every count of the scan is {mean[0]:g}" if same else f"counts of up to {maximum.max():.3g}"
+    raise InputError(
+        found,
+        where="the scan",
+        expected=f"patterns with different counts, of up to {MOST_COUNTS:.0e}",
+        do="Check dataset, scan_shape and roi, and that the file was read in its own byte order.",
+    )
+
+
 def _complain_about_nan(unit, index: int):
     raise InputError(
-        f"a pixel is NaN at scan position (y, x) = ({unit.y}, {unit.x0 + index}) but not at every position",
+        f"a pixel is NaN or infinite at scan position (y, x) = ({unit.y}, {unit.x0 + index}) but not at every position",
         where="the scan",
         expected="numbers, or NaN in the same detector pixels everywhere",
         do="Repair the file, leave the position out by roi, or mask the pixel (acquisition: mask).",
@@ -99,7 +115,7 @@ def accumulate(patterns, holes, sums):
     ----------
     patterns : ndarray of float32, shape (n, pixels)
     holes : ndarray of bool, shape (pixels,)
-        NaN in the first pattern; such pixels are passed over.
+        NaN or infinite in the first pattern; such pixels are passed over.
     sums : ndarray of float64, shape (5, pixels)
         Zero on entry. Receives sum, sum of squares, sum of squared differences of neighbours, maximum, and how
         often it is reached.
@@ -107,12 +123,12 @@ def accumulate(patterns, holes, sums):
     Returns
     -------
     int
-        Index of the first pattern whose NaN are not those of ``holes``, or -1.
+        Index of the first pattern whose holes are not those of ``holes``, or -1.
     """
     for i in range(patterns.shape[0]):
         for k in range(patterns.shape[1]):
             value = float(patterns[i, k])
-            if np.isnan(value) != holes[k]:
+            if np.isfinite(value) == holes[k]:
                 return i
             if holes[k]:
                 continue
