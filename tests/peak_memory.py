@@ -65,6 +65,6 @@ def peak_growths_mb(prepare: str, work: str, arguments) -> dict[str, float]:
     program = "\n".join((MEASURE, prepare, f"WORK = {work!r}", each))
     environment = {**os.environ, "PYTHONPATH": str(SCRIPTS)}
     command = [sys.executable, "-c", program, *map(str, arguments)]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert run.returncode == 0, run.stderr
     return {line.split("\t")[0]: float(line.split("\t")[1]) for line in run.stdout.splitlines()}

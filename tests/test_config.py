@@ -156,6 +156,15 @@ def test_orientation_needs_energy_and_pixel(valid):
     assert config.needed_acquisition(valid, "film") == []
 
 
+def test_a_folder_is_a_raw_file_only_where_hyperspy_writes_one(valid, tmp_path):
+    (tmp_path / "film.zspy").mkdir()
+    valid["samples"][0]["file"] = "film.zspy"
+    config.check(valid)
+    (tmp_path / "film.hspy").mkdir()
+    valid["samples"][0]["file"] = "film.hspy"
+    assert "is a folder" in mistakes(valid)[0]
+
+
 def test_a_file_that_is_not_yaml_is_named_with_its_line(tmp_path):
     path = tmp_path / "my.yaml"
     path.write_text("samples:\n  - name: [a\n")
