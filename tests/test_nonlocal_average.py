@@ -9,8 +9,8 @@ from averaging import EVERYTHING, average, two_grains, uniform
 
 from fourdstem.cube import Correction, Cube
 from fourdstem.methods import nonlocal_average as method
-from fourdstem.methods.nonlocal_average import kernels, source, survey
-from fourdstem.methods.nonlocal_average.arrays import BLOCK, blocks, flat
+from fourdstem.methods.nonlocal_average import kernels, source, sums, survey
+from fourdstem.methods.nonlocal_average.arrays import BLOCK, PIECE, blocks, flat, joined, pieces
 
 ORACLE = Path(__file__).parent / "fixtures" / "nlpar.npz"
 
@@ -86,20 +86,17 @@ def test_uncompiled_kernels_agree_with_compiled_ones():
     n, scan, tile = len(pixels), (half, ny, nx, 0), (0, ny, 0, nx)
     roots = blocks(ny, nx, n)
     flat(roots)[..., :n] = found[0].reshape(ny, nx, n)
-    tables, sums = np.zeros((2, ny, nx, 25)), np.zeros((2, ny, nx, *roots.shape[2:]), np.float32)
+    tables = np.zeros((2, ny, nx, 25))
     near, trust = np.empty((2, nx, 4), np.float32), []
     weights, variance = np.empty((2, nx, 25), np.float32), np.full((ny, nx), 0.2)
     for k, form in enumerate((lambda kernel: kernel, lambda kernel: kernel.py_func)):
         form(kernels.pair_distances)(roots, tile, scan, tables[k])
         form(kernels.near_differences)(roots[1:3], 1, False, 0, nx, near[k])
         trust.append(form(kernels.row_weights)(tables[0], variance, 2, 0, nx, scan, n, (1.7, 0.0), weights[k]))
-        rows = np.broadcast_to(weights[0], (ny, nx, 25))
-        form(kernels.weighted_sums)(roots, rows, tile, 0, scan, sums[k])
     np.testing.assert_allclose(*tables, rtol=1e-5)
     np.testing.assert_allclose(*near, rtol=1e-5)
     np.testing.assert_allclose(*weights, rtol=1e-6)
     np.testing.assert_allclose(*trust, rtol=1e-6)
-    np.testing.assert_allclose(*sums, rtol=1e-5)
     distances = np.array([[0.5, 3.0, np.nan], [2.0, -1.0, 7.0]])
     for kernel in (survey.self_weights, survey.self_weights.py_func):
         own = 1 / (1 + 3 * np.nanmean(np.exp(-np.maximum(distances, 0) / 4), axis=1))
@@ -109,14 +106,36 @@ def test_uncompiled_kernels_agree_with_compiled_ones():
 
 def test_inner_kernels_agree_with_numpy():
     z = np.random.default_rng(0).random((2, 6, 1, BLOCK)).astype(np.float32)
-    sums, out = np.zeros((2, 6)), np.zeros((2, BLOCK), np.float32)
+    sums = np.zeros((2, 6))
     kernels.squared_differences.py_func(z, (0, 0), (0, 1), 1, 0, 6, 0, sums)
     expected = [((z[0, i] - z[1]) ** 2).sum(axis=(1, 2)) for i in (0, 1)]
     np.testing.assert_allclose(sums, expected, rtol=1e-5)
     assert kernels.difference.py_func(z, (0, 0), (1, 5), 0) == pytest.approx(sums[0, 5], rel=1e-5)
-    weights = np.random.default_rng(1).random((2, 6)).astype(np.float32)
-    kernels.add_row.py_func(z, 1, 0, 0, weights, out, 0, 1)
-    np.testing.assert_allclose(out, weights @ z[1, :, 0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("form", [lambda kernel: kernel, lambda kernel: kernel.py_func], ids=["compiled", "uncompiled"])
+@pytest.mark.parametrize(("nx", "core", "n"), [(7, (0, 7), 75), (9, (2, 8), PIECE), (4, (1, 2), 130)])
+def test_kernels_of_sums_agree_with_numpy(form, nx, core, n):
+    ny, half, left = 6, 1, max(core[0] - 2, 0)
+    rng = np.random.default_rng(0)
+    counts = rng.poisson(2.0, (ny, nx - left, n)).astype(np.uint16)
+    values = pieces(ny, nx - left, n)
+    for y in range(ny):
+        form(sums.put)(counts[y, :2], True, 1.0, y, 0, values)
+        form(sums.put)(counts[y, 2:], True, 1.0, y, 2, values)
+    roots = np.sqrt(np.maximum(counts.astype(float) - 1, 0))
+    weights = rng.random((2, core[1] - core[0], 9)).astype(np.float32)
+    weights[rng.random(weights.shape) < 0.5] = 0
+    out, expected = joined(*weights.shape[:2], n), np.zeros((*weights.shape[:2], n))
+    for i in np.ndindex(weights.shape[:2]):
+        rows, columns = windows(ny, half)[3 + i[0]], windows(nx, half)[core[0] + i[1]]
+        taken = roots[np.ix_(rows, np.array(columns) - left)].reshape(9, n)
+        expected[i] = (weights[i] @ taken) ** 2 + 1
+    found = form(sums.entries)(weights, 3, core[0], (half, ny, nx, left), ny, values.shape[2])
+    assert found[2].max() <= 12 and found[2].min() < 12  # what neither of two neighbours takes is left out
+    for first in range(len(values)):
+        form(sums.weighted_sums)(values, *found, (first, first + 1), True, 1.0, out)
+    np.testing.assert_allclose(flat(out)[..., :n], expected, rtol=1e-5)
 
 
 def test_lambda_is_chosen_as_the_authors_code_chooses_it():

@@ -41,10 +41,13 @@ class Source:
         """How many pixels are compared."""
         return len(self.pixels)
 
-    def compared(self, patterns: np.ndarray, unit: Unit) -> np.ndarray:
-        """Return float32 roots (n_patterns, n) of patterns as they are stored."""
+    def compared(self, patterns: np.ndarray, unit: Unit, out: np.ndarray | None = None) -> np.ndarray:
+        """Return float32 roots (n_patterns, n) of patterns as they are stored, in the front of ``out`` if it is given.
+
+        Of ``out`` whole rows are taken: that they lie together is what lets their loop use the vector units.
+        """
         correction, width = self.cube.correction, self.cube.detector_shape[1]
-        roots = np.empty((unit.count, self.n), np.float32)
+        roots = np.empty((unit.count, self.n), np.float32) if out is None else out
         if correction is not None and correction.bad.any():
             patterns = repair(patterns.astype(np.float32), correction.bad)
         along = np.array([width, 1])
@@ -52,14 +55,17 @@ class Source:
         shifted_roots(patterns.reshape(unit.count, -1), self.shift[unit.where] @ along, first, length, self.zero, roots)
         if correction is not None:
             # Without a beam there is nothing to align: NaN makes every distance to it, and so its σ, unknown.
-            roots[np.isnan(correction.centre_px[unit.where]).any(axis=-1)] = np.nan
+            roots[np.isnan(correction.centre_px[unit.where]).any(axis=-1), : self.n] = np.nan
         return roots
 
     def accumulated(self, patterns: np.ndarray, unit: Unit) -> np.ndarray:
         """Return float32 values (n_patterns, n_y * n_x) of patterns as they are stored, corrected: what is averaged."""
+        return self.to_average(self.corrected(patterns, unit))
+
+    def corrected(self, patterns: np.ndarray, unit: Unit) -> np.ndarray:
+        """Return patterns as they are stored, corrected if there is a correction."""
         correction = self.cube.correction
-        corrected = patterns.astype(np.float32) if correction is None else correction.apply(patterns, unit.where)
-        return self.to_average(corrected)
+        return patterns if correction is None else correction.apply(patterns, unit.where)
 
     @property
     def offset(self) -> float:
@@ -67,11 +73,11 @@ class Source:
         return self.zero - (0.0 if self.cube.correction is None else self.cube.correction.offset_counts)
 
     def to_average(self, patterns: np.ndarray) -> np.ndarray:
-        """Return what is accumulated, (n_patterns, n_y * n_x)."""
+        """Return what is accumulated, float32 (n_patterns, n_y * n_x)."""
         flat = patterns.reshape(len(patterns), -1)
         if not self.root:
-            return flat
-        roots = np.empty_like(flat)
+            return flat.astype(np.float32)
+        roots = np.empty(flat.shape, np.float32)
         whole = np.array([0]), np.array([flat.shape[1]])
         shifted_roots(flat, np.zeros(len(flat), np.int64), *whole, self.offset, roots)
         return roots
@@ -82,7 +88,11 @@ class Source:
         if self.root:
             counts = values * values
             counts += np.float32(self.offset)
-        counts = counts.reshape(len(values), *self.cube.detector_shape)
+        return self.meant(counts)
+
+    def meant(self, counts: np.ndarray) -> np.ndarray:
+        """Return counts (n_patterns, detector_y, detector_x), set to 0 where they mean nothing."""
+        counts = counts.reshape(len(counts), *self.cube.detector_shape)
         counts[:, np.asarray(self.cube.valid) == 0] = 0
         return counts
 
@@ -238,6 +248,12 @@ def runs(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @numba.njit(nogil=True, cache=True)
+def root(count, zero):
+    """Return √(count - zero) as float32, 0 below."""
+    return np.sqrt(max(np.float32(count) - zero, np.float32(0)))
+
+
+@numba.njit(nogil=True, cache=True)
 def shifted_roots(patterns, shift, first, length, zero, out):
     """Fill ``out[i]`` with √(I - zero) of runs of pixels of pattern i, moved by a whole-pixel shift.
 
@@ -257,5 +273,5 @@ def shifted_roots(patterns, shift, first, length, zero, out):
         for begin, count in zip(first, length):  # noqa: B905  numba knows no strict
             counts, roots = patterns[i, begin + shift[i] : begin + shift[i] + count], out[i, k : k + count]
             for p in range(count):
-                roots[p] = np.sqrt(max(np.float32(counts[p]) - low, np.float32(0)))
+                roots[p] = root(counts[p], low)
             k += count

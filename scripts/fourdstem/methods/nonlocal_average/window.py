@@ -1,5 +1,6 @@
 """The window search as a stream: scan rows come in, averaged rows go out, a few rows are held."""
 
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -7,14 +8,15 @@ import numpy as np
 
 from fourdstem.cube import UNIT, Cube
 from fourdstem.errors import InputError
-from fourdstem.methods.nonlocal_average import kernels
-from fourdstem.methods.nonlocal_average.arrays import blocks, flat, padded
+from fourdstem.methods.nonlocal_average import kernels, sums
+from fourdstem.methods.nonlocal_average.arrays import blocks, flat, in_pieces, joined, padded, pieces
 from fourdstem.methods.nonlocal_average.axes import MOST_COMPONENTS, NEEDED_MB
 from fourdstem.methods.nonlocal_average.projection import Projection, window_weights
 from fourdstem.methods.nonlocal_average.source import Source
 
 ROWS = (4, 2, 1)  # scan rows worked on together, the most that memory allows: the cache is loaded fewer times
-COLUMNS = 16  # of a tile; even and fixed, so that the answer depends neither on threads nor on memory
+COLUMNS = 16  # of a tile that is compared; even and fixed: the answer depends neither on threads nor on memory
+SHARE = 16  # pieces of patterns that are averaged in one go by a thread
 STRIP = 256  # columns averaged in one pass over the scan; fixed, because it decides the order in which files are filled
 
 
@@ -59,8 +61,8 @@ class Ring:
         First and last + 1 column that is averaged.
     x0, x1 : int
         Columns held: those and what their windows reach.
-    roots, values, table, sums : ndarray
-        See `kernels`.
+    roots, values, table, averages : ndarray
+        See `kernels` and `sums`.
     """
 
     shape: tuple[int, int]
@@ -74,7 +76,7 @@ class Ring:
     roots: np.ndarray = field(init=False)
     values: np.ndarray = field(init=False)
     table: np.ndarray = field(init=False)
-    sums: np.ndarray = field(init=False)
+    averages: np.ndarray = field(init=False)
 
     def __post_init__(self):
         ny, nx = self.shape
@@ -82,20 +84,21 @@ class Ring:
         held = (min(rows_held(self.half, self.rows), ny), self.x1 - self.x0)
         width = kernels.window_width(self.half, ny) * kernels.window_width(self.half, nx)
         self.roots = blocks(*held, self.n)
-        self.values = blocks(*held, self.pixels)
+        self.values = pieces(*held, self.pixels)
         self.table = np.zeros((*held, width))
-        self.sums = blocks(min(self.rows, ny), self.core[1] - self.core[0], self.pixels)
+        self.averages = joined(min(self.rows, ny), self.core[1] - self.core[0], self.pixels)
 
     @property
     def scan(self) -> tuple[int, int, int, int]:
         """What `kernels` want to know of where the ring lies."""
         return (self.half, *self.shape, self.x0)
 
-    def put(self, unit, roots, values) -> None:
-        """Store the patterns of a unit."""
-        row, here = unit.y % len(self.roots), slice(unit.x0 - self.x0, unit.x1 - self.x0)
-        flat(self.roots)[row, here, : self.n] = roots
-        flat(self.values)[row, here, : self.pixels] = values
+    def put(self, unit, patterns, corrected, source: Source) -> None:
+        """Store the patterns of a unit, given as they are stored and corrected."""
+        row, x0 = unit.y % len(self.roots), unit.x0 - self.x0
+        if self.n:
+            source.compared(patterns, unit, flat(self.roots)[row, x0 : x0 + unit.count])
+        sums.put(corrected.reshape(unit.count, -1), source.root, source.offset, row, x0, self.values)
 
 
 def strips(nx: int) -> list[tuple[int, int]]:
@@ -131,10 +134,12 @@ def needed_mb(cube: Cube, params, n: int, rows: int) -> float:
     x0, x1 = held_columns((0, min(STRIP, nx)), half, nx)
     if nx > 2 * STRIP:
         x1 += 2 * half  # a strip inside the scan reaches to both sides
-    held = min(rows_held(half, rows), ny) * (x1 - x0) * (4 * padded(n) + 4 * padded(pixels) + 8 * window)
-    # Sums, counts of one row being written, weights and contributors.
-    work = min(rows, ny) * min(STRIP, nx) * (4 * padded(pixels) + 8 * window) + 2 * min(STRIP, nx) * 4 * pixels
-    unit = UNIT * (4 * n + 6 * 4 * pixels)  # as stored, padded, repaired twice, corrected; roots
+    row = 4 * in_pieces(x1 - x0, pixels) + (x1 - x0) * (4 * padded(n) + 8 * window)
+    held = min(rows_held(half, rows), ny) * row
+    # Sums, counts of one row being written, weights, contributors, and both again for pairs of neighbours.
+    work = min(rows, ny) * min(STRIP, nx) * (4 * in_pieces(1, pixels) + 20 * window) + 2 * min(STRIP, nx) * 4 * pixels
+    # As stored, padded, repaired twice, corrected; two more, as stored and corrected, until they are put away.
+    unit = UNIT * (6 + 2 * 2) * 4 * pixels
     maps = (8 * 8 if n else 8 * 8 + 4 * 4 * MOST_COMPONENTS) * ny * nx
     return max((held + work + unit + maps) / 2**20, 0 if n else NEEDED_MB)
 
@@ -195,12 +200,17 @@ def _average_strip(ring: Ring, source: Source, likeness: Likeness, incoming: Cub
     arrived = finished = 0
 
     def prepare(patterns, unit):
-        roots = source.compared(patterns, unit) if likeness.n else np.empty((unit.count, 0), np.float32)
-        return roots, source.accumulated(patterns, unit)
+        return patterns, source.corrected(patterns, unit)
 
-    for unit, (roots, values) in incoming.map_stored(prepare, (ring.x0, ring.x1)):
-        ring.put(unit, roots, values)
-        if unit.x1 < ring.x1 or (unit.y + 1 < ny and (unit.y + 1) % rows):
+    put_mb = UNIT * 2 * 4 * ring.pixels / 2**20
+    most = int(np.clip(incoming.memory_mb / 4 / put_mb, 2, max(incoming.threads, 2)))
+    filling = deque()
+    for unit, found in incoming.map_stored(prepare, (ring.x0, ring.x1)):
+        filling.append(pool.submit(ring.put, unit, *found, source))
+        complete = unit.x1 == ring.x1 and (unit.y + 1 == ny or (unit.y + 1) % rows == 0)
+        while len(filling) >= (1 if complete else most):
+            filling.popleft().result()
+        if not complete:
             continue
         if likeness.n:
             _compare(ring, arrived, unit.y + 1, pool)
@@ -236,12 +246,16 @@ def _average(ring: Ring, source: Source, likeness: Likeness, rows: tuple[int, in
     for y in range(y0, y1):
         trust[:, y, x0:x1] = likeness.weights(ring, y, weights[y - y0])
 
-    def work(tile):
-        kernels.weighted_sums(ring.values, weights, tile, x0, ring.scan, ring.sums)
+    _, rows_stored, columns_stored, _ = ring.values.shape
+    entries = sums.entries(weights, y0, x0, ring.scan, rows_stored, columns_stored)
 
-    list(pool.map(work, _tiles(y0, y1, x0, x1)))
+    def work(first):
+        share = first, min(first + SHARE, len(ring.values))
+        sums.weighted_sums(ring.values, *entries, share, source.root, source.offset, ring.averages)
+
+    list(pool.map(work, range(0, len(ring.values), SHARE)))
     for y in range(y0, y1):
-        counts = source.from_average(flat(ring.sums)[y - y0, :, : ring.pixels])
+        counts = source.meant(flat(ring.averages)[y - y0, :, : ring.pixels])
         out.write(y, x0, x1, counts, members_of(ring, y), weights[y - y0])
 
 
