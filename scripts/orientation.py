@@ -20,4 +20,7 @@ with stage(snakemake) as job:
             made_of = (io.read(job.input.nonlocal_average, name) for name in ("member", "weight"))
             result = replace(result, foreign_weight=method.foreign_weight(result, *made_of, crystals))
         file.write(result)
-        io.write_text(job.output.ang, method.ang_text(result, crystals, cube.acquisition.scan_step_angstrom))
+        known = cube.acquisition
+    io.write_text(job.output.ang, method.ang_text(result, crystals, known.scan_step_angstrom))
+    io.write_text(job.output.ctf, method.ctf_text(result, crystals, known))
+    io.write_tree(job.output.orix, method.orix_tree(result, crystals, known), job.process)

@@ -55,6 +55,7 @@ ONLY_IN = {  # third party -> the units that may import it
     "h5py": {"io", "formats"},
     "hdf5plugin": {"io", "formats"},
     "rsciio": {"formats"},
+    "dask": {"formats"},
     "imageio": {"formats"},
     "matplotlib": {"figures"},
     "papermill": {"notebook"},

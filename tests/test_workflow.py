@@ -25,8 +25,8 @@ samples:
 orientation: {sampling_deg: 3.0}
 """
 RESULTS = ("simulated.h5", "scan.h5", "preprocess.h5", "virtual_image.h5", "nonlocal_average.h5", "evaluation.h5")
-TEXTS = ("evaluation.csv", "orientation/corrected.ang", "orientation/averaged.ang")
-MAPS = ("orientation/corrected.h5", "orientation/averaged.h5")
+TEXTS = ("evaluation.csv", *(f"orientation/{s}.{kind}" for s in ("corrected", "averaged") for kind in ("ang", "ctf")))
+MAPS = tuple(f"orientation/{s}{kind}.h5" for s in ("corrected", "averaged") for kind in ("", "_orix"))
 
 
 def snakemake(folder, *arguments, check=True):

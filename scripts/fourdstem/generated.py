@@ -174,7 +174,7 @@ NaN means "not measured", -1 "no label". Counts are as recorded; positions are (
 |---|---|
 | `{sample}/report.html`, `report.ipynb` | the report and the notebook that made it |
 | `{sample}/figures/` | every figure as PNG and PDF |
-| `{sample}/orientation/{source}.ang` | orientation map for other programs |
+| `{sample}/orientation/{source}.ang`, `.ctf`, `_orix.h5` | orientation map for other programs: docs/frames.md |
 | `{sample}/evaluation.csv` | success against known truth, where it is known |
 | `{sample}/provenance/*.json` | one sidecar per job: inputs, outputs, settings, versions, leaked modules, time |
 | `{sample}/logs/` | what each job said |

@@ -138,6 +138,24 @@ def create(path, process: dict, acquisition: Acquisition | None = None):
         yield ResultFile(file, acquisition or Acquisition())
 
 
+def write_tree(path, tree: dict, process: dict) -> None:
+    """Write nested dicts of arrays, numbers and strings as HDF5 groups, compressed by what every HDF5 library has.
+
+    The file says of its own making, in ``/process``, what `create` writes.
+    """
+    with _complete_or_absent(path) as file:
+        _write_process(file.create_group("process"), process)
+        groups = [(file, tree)]
+        while groups:
+            group, content = groups.pop()
+            for key, value in content.items():
+                if isinstance(value, dict):
+                    groups.append((group.create_group(key), value))
+                    continue
+                options = {"compression": "gzip", "shuffle": True} if np.size(value) > 256 else {}
+                group.create_dataset(key, data=value, **options)
+
+
 class RawFile:
     """A simulated raw file being written; made by `create_raw`."""
 

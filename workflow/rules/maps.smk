@@ -65,6 +65,8 @@ rule orientation:
     output:
         result="results/{sample}/orientation/{source}.h5",
         ang="results/{sample}/orientation/{source}.ang",
+        ctf="results/{sample}/orientation/{source}.ctf",
+        orix="results/{sample}/orientation/{source}_orix.h5",
         sidecar="results/{sample}/provenance/orientation_{source}.json",
     log:
         "results/{sample}/logs/orientation_{source}.log",

@@ -1,0 +1,28 @@
+"""Patterns for other programs, on request: `snakemake exports/{sample}/{source}.blo`, .hspy or .emd."""
+
+
+rule export:
+    input:
+        scan=rules.scan.output.result,
+        preprocess=rules.preprocess.output.result,
+        nonlocal_average=averaged_if_read,
+        sidecars=[rules.scan.output.sidecar, rules.preprocess.output.sidecar],
+        averaged_sidecar=averaged_sidecar_if_read,
+    output:
+        patterns="exports/{sample}/{source}.{format}",
+        sidecar="exports/{sample}/provenance/{source}_{format}.json",
+    log:
+        "exports/{sample}/logs/{source}_{format}.log",
+    conda:
+        "../../envs/export.yaml"
+    wildcard_constraints:
+        format="blo|hspy|emd",
+    threads: 16
+    resources:
+        mem_mb=2000,
+    params:
+        code=code("export"),
+    message:
+        "{wildcards.sample}: {wildcards.source} patterns as .{wildcards.format}"
+    script:
+        "../../scripts/export.py"
