@@ -96,13 +96,17 @@ def test_a_blockfile_holds_square_roots_and_says_so(tmp_path):
         assert pixel == pytest.approx(0.0203, rel=2e-5)
 
 
-@pytest.mark.parametrize("pixel", [1e-4, 0.0031, 0.0477, 0.9])
-def test_a_blockfile_keeps_any_calibration_to_five_digits(tmp_path, pixel):
+@pytest.mark.parametrize("pixel", [1e-4, 0.0031, 0.038, 0.149, 0.9])
+def test_a_blockfile_keeps_any_calibration_to_the_last_digit_it_has(tmp_path, pixel):
     known = Acquisition(beam_energy_kev=80, detector_pixel_inv_angstrom=pixel)
-    with open_raw(written(tmp_path, "blo", counts((1, 2, 8, 8)), known)) as raw:
+    path = written(tmp_path, "blo", counts((1, 2, 8, 8)), known)
+    with open_raw(path) as raw:
         found = raw.metadata["detector_pixel_mrad"] * 1e-3 / known.wavelength_angstrom
-        assert found == pytest.approx(pixel, rel=5e-5)
+        assert found == pytest.approx(pixel, rel=2e-5)
         assert "scan_step_angstrom" not in raw.metadata
+    header = read_blockfile(str(path))[0]["original_metadata"]["blockfile_header"]
+    mrad = 1e3 * pixel * known.wavelength_angstrom
+    assert abs(header["SDP"] - 1e7 / mrad / header["Camera_length"]) <= 0.5
 
 
 @pytest.mark.parametrize("kind", ["hspy", "emd", "blo"])

@@ -102,6 +102,15 @@ def test_the_audit_finds_nothing_and_then_finds_a_flipped_byte(folder):
     assert f"changed {path}" in found.stdout
 
 
+def test_patterns_are_exported_on_request_beside_the_results(folder):
+    snakemake(folder, "--cores", "2", "exports/mini/averaged.blo", "exports/mini/corrected.hspy")
+    for name in ("averaged_blo", "corrected_hspy"):
+        record = json.loads((folder / f"exports/mini/provenance/{name}.json").read_text(encoding="utf-8"))
+        (output,) = record["outputs"]
+        assert output["sha256"] == hashlib.sha256((folder / output["path"]).read_bytes()).hexdigest()
+    assert planned(folder) == set()
+
+
 def test_a_second_run_does_nothing_whatever_was_touched(folder):
     for path in [*folder.glob("scripts/**/*.py"), folder / "mini.yaml", *folder.glob("workflow/**/*.smk"),
                  folder / "config/cif/gold.cif", folder / "notebooks/report.ipynb"]:  # fmt: skip

@@ -13,10 +13,10 @@ rule export:
         sidecar="exports/{sample}/provenance/{source}_{format}.json",
     log:
         "exports/{sample}/logs/{source}_{format}.log",
-    conda:
-        "../../envs/export.yaml"
     wildcard_constraints:
         format="blo|hspy|emd",
+    conda:
+        "../../envs/export.yaml"
     threads: 16
     resources:
         mem_mb=2000,

@@ -29,6 +29,7 @@ _FRAME = """\
 # map, y along +y (down on screen), z = x cross y = direction in which electrons travel. Crystal: e1 || a,
 # e3 || c*. Positions and Euler angles share one frame: choose an import that converts neither (MTEX: no
 # 'convertEuler2SpatialReferenceFrame' and no 'convertSpatial2EulerReferenceFrame'; in OIM no rotation on import).
+# MTEX takes x || a* for monoclinic cells: hand it crystalSymmetry(..., 'X||a', 'Z||c*') there.
 # image_quality = 100 x correlation; confidence_index = reliability / 100, -1 where not indexed. Lengths: micrometre.
 # NOTES End
 """
