@@ -1,6 +1,7 @@
 """Patterns written for other programs: read back by our readers and by RosettaSciIO, streamed, the same every time."""
 
 import hashlib
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -40,7 +41,7 @@ def written(folder, kind, data, known=KNOWN, **options):
 
 
 @pytest.mark.parametrize("kind", ["hspy", "emd"])
-@pytest.mark.parametrize("shape", [SHAPE, (2, 3, 12, 20), (2, 2, 8, 8)])
+@pytest.mark.parametrize("shape", [SHAPE, (2, 3, 12, 20), (1, 1, 8, 8)])
 def test_counts_and_calibration_are_read_back_by_our_reader(tmp_path, kind, shape):
     data = counts(shape)
     with open_raw(written(tmp_path, kind, data)) as raw:
@@ -107,6 +108,23 @@ def test_a_blockfile_keeps_any_calibration_to_the_last_digit_it_has(tmp_path, pi
     header = read_blockfile(str(path))[0]["original_metadata"]["blockfile_header"]
     mrad = 1e3 * pixel * known.wavelength_angstrom
     assert abs(header["SDP"] - 1e7 / mrad / header["Camera_length"]) <= 0.5
+
+
+@pytest.mark.parametrize(("step", "known"), [((20, 20), {"R_pixel_size": 2.0, "R_pixel_units": b"nm"}), ((20, 30), {})])
+def test_an_emd_has_the_layout_that_py4dstem_writes_and_no_step_that_it_cannot_hold(tmp_path, step, known):
+    path = written(tmp_path, "emd", counts((2, 3, 8, 12)), replace(KNOWN, scan_step_angstrom=step))
+    with h5py.File(path) as file:
+        assert {"emd_group_type": "file", "version_major": 1, "version_minor": 0}.items() <= dict(file.attrs).items()
+        assert dict(file["datacube_root"].attrs) == {"emd_group_type": "root", "python_class": "Root"}
+        assert dict(file["datacube_root/datacube"].attrs) == {"emd_group_type": "array", "python_class": "DataCube"}
+        found = file["datacube_root/metadatabundle/calibration"]
+        values = {key: found[key][()] for key in found if isinstance(found[key], h5py.Dataset)}
+        expected = {"Q_pixel_size": 0.0203, "Q_pixel_units": b"A^-1", "QR_flip": False}
+        assert values == expected | known | {"_root_treepath": b""}
+        assert {key: found[key].attrs["type"] for key in ("QR_flip", "Q_pixel_size", "Q_pixel_units")} == {
+            "QR_flip": "bool", "Q_pixel_size": "number", "Q_pixel_units": "string"
+        }  # fmt: skip
+        assert found["_target_paths/0"][()] == b"/datacube"
 
 
 @pytest.mark.parametrize("kind", ["hspy", "emd", "blo"])

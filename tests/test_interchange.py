@@ -138,6 +138,8 @@ def test_the_other_columns_of_ctf():
     assert np.all(columns[:, [3, 8]] == 0)
     assert {"XCells\t4", "YCells\t3", "XStep\t0.0030000", "YStep\t0.0020000", "JobMode\tGrid"} <= set(head)
     assert "x || a*, z || c" in head[1]
+    text = method.ctf_text(result, [crystal], SCAN)
+    assert text.count("\r\n") == text.count("\n") == 15 + 12  # header and positions
     assert "\tCoverage\t92\tDevice\t0\tKV\t200\tTiltAngle\t0\t" in "".join(head)
 
 

@@ -1,27 +1,28 @@
-"""Patterns for other programs: NanoMEGAS blockfiles, HyperSpy's .hspy, NCEM's .emd, by RosettaSciIO's writers.
+"""Patterns for other programs: NanoMEGAS blockfiles, HyperSpy's .hspy, py4DSTEM's .emd (EMD 1.0).
 
-RosettaSciIO writes everything but the patterns; these are filled in unit by unit, so that a scan may be larger than
-memory. (Its .emd writer loads the whole scan, its others leave the order of chunks to chance.)
+RosettaSciIO writes headers and axes of the first two, the patterns are filled in unit by unit: a scan may be larger
+than memory, and the order of chunks is not left to chance. Its .emd is EMD 0.2, which py4DSTEM does not read, so that
+EMD 1.0 is written here.
 """
 
 import os
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
+from uuid import NAMESPACE_OID, uuid5
 
 import dask.array as da
 import h5py
 import numpy as np
 from rsciio.blockfile import file_writer as write_blockfile
-from rsciio.emd import file_writer as write_emd
 from rsciio.hspy import file_writer as write_hspy
 
-from fourdstem import __version__
 from fourdstem.calibration import Acquisition
 from fourdstem.errors import InputError
 
 _CHUNK_BYTES = 4 * 2**20
 _PACKING = {"compression": "gzip", "compression_opts": 1, "shuffle": True}  # what every HDF5 library can unpack
+_EMD_UNITS = {"nm": "nm", "1/Å": "A^-1", "px": "pixels", "": "pixels"}
 _BLO_RECORD_HEAD = 6  # bytes before each frame
 _BLO_LARGEST = 60000  # the calibration is stored as a whole number of 16 bits: as large as it goes, for its digits
 
@@ -81,23 +82,53 @@ def write_patterns(path, kind: str, cube, title: str) -> None:
 def _hspy(out: _Out) -> None:
     write_hspy(str(out.path), _signal(out, None), write_dataset=False, show_progressbar=False)
     with h5py.File(out.path, "r+", rdcc_nbytes=0) as file:
-        group = file["Experiments"][out.title]
-        chunks = (1, min(out.per_chunk, out.cube.shape[1]), *out.cube.detector_shape)
-        data = group.create_dataset("data", out.cube.shape, np.float32, chunks=chunks, **_PACKING)
-        for unit, patterns in out.patterns():
-            data[unit.where] = patterns
+        _fill(_patterns_dataset(file["Experiments"][out.title], out), out)
 
 
 def _emd(out: _Out) -> None:
-    ny, nx, *detector = out.cube.shape
-    one = np.zeros((1, 1, *detector), np.float32)
-    write_emd(str(out.path), _signal(out, one), chunks=(1, min(out.per_chunk, nx), *detector), **_PACKING)
-    with h5py.File(out.path, "r+", rdcc_nbytes=0) as file:
-        data = file["signals"][out.title]["data"]
-        data.resize((*detector[::-1], nx, ny))  # NCEM's order of axes is the other way round
-        data.parent.attrs.update(_instrument(out.acquisition))
-        for unit, patterns in out.patterns():
-            data[:, :, unit.x0 : unit.x1, unit.y] = patterns.T
+    with h5py.File(out.path, "w", rdcc_nbytes=0) as file:
+        identity = str(uuid5(NAMESPACE_OID, f"fourdstem {out.title}"))  # the same every time
+        names = {"authoring_program": "fourdstem", "authoring_user": "", "UUID": identity}
+        file.attrs.update({"emd_group_type": "file", "version_major": 1, "version_minor": 0, **names})
+        root = file.create_group("datacube_root")
+        root.attrs.update({"emd_group_type": "root", "python_class": "Root"})
+        group = root.create_group("datacube")
+        group.attrs.update({"emd_group_type": "array", "python_class": "DataCube"})
+        signal = _signal(out, None)
+        for i, axis in enumerate(signal["axes"]):
+            dim = group.create_dataset(f"dim{i}", data=axis["offset"] + axis["scale"] * np.arange(2))
+            dim.attrs.update({"name": ("Rx", "Ry", "Qx", "Qy")[i], "units": _EMD_UNITS[axis["units"]]})
+        _emd_calibration(root, signal["axes"])
+        data = _patterns_dataset(group, out)
+        data.attrs.update({"units": "pixel intensity", **_instrument(out.acquisition)})
+        _fill(data, out)
+
+
+def _emd_calibration(root: h5py.Group, axes: list[dict]) -> None:
+    """What py4DSTEM takes in place of the axes; it knows one scan step, so that two different ones are left out."""
+    bundle = root.create_group("metadatabundle")
+    bundle.attrs["emd_group_type"] = "metadatabundle"
+    group = bundle.create_group("calibration")
+    group.attrs.update({"emd_group_type": "metadata", "python_class": "Calibration"})
+    values = {"Q_pixel_size": axes[2]["scale"], "Q_pixel_units": _EMD_UNITS[axes[2]["units"]], "QR_flip": False}
+    if axes[0]["scale"] == axes[1]["scale"]:
+        values |= {"R_pixel_size": axes[0]["scale"], "R_pixel_units": _EMD_UNITS[axes[0]["units"]]}
+    for key, value in {**values, "_root_treepath": ""}.items():
+        kind = {bool: "bool", str: "string", float: "number"}[type(value)]
+        group.create_dataset(key, data=value).attrs["type"] = kind
+    targets = group.create_group("_target_paths")
+    targets.attrs.update({"type": "list_of_strings", "length": 1})
+    targets["0"] = "/datacube"
+
+
+def _patterns_dataset(group: h5py.Group, out: _Out) -> h5py.Dataset:
+    chunks = (1, min(out.per_chunk, out.cube.shape[1]), *out.cube.detector_shape)
+    return group.create_dataset("data", out.cube.shape, np.float32, chunks=chunks, **_PACKING)
+
+
+def _fill(data, out: _Out) -> None:
+    for unit, patterns in out.patterns():
+        data[unit.where] = patterns
 
 
 def _blo(out: _Out) -> None:
@@ -132,7 +163,7 @@ def _blo(out: _Out) -> None:
 
 
 def _instrument(known: Acquisition) -> dict:
-    """What NCEM has no names for, under ours."""
+    """What EMD has no names for, under ours."""
     keys = ("beam_energy_kev", "convergence_mrad", "precession_mrad")
     return {key: getattr(known, key) for key in keys if getattr(known, key)}
 
@@ -180,7 +211,7 @@ def _signal(out: _Out, data) -> dict:
         },
         "original_metadata": {},
         "tmp_parameters": {},
-        "package_info": {"package": "fourdstem", "package_version": __version__},
+        "package_info": {"package": "", "package_version": ""},  # of a class for HyperSpy, of which there is none
         "learning_results": {},
         "attributes": {"_lazy": data is not None and not isinstance(data, np.ndarray), "ragged": False},
         "models": {},
@@ -194,7 +225,7 @@ def _axis(index: int, size: int, scale: float, units: str, navigate: bool) -> di
         "index_in_array": index,
         "size": size,
         "name": name,
-        "scale": scale,
+        "scale": float(scale),
         "offset": offset,
         "units": units,
         "navigate": navigate,

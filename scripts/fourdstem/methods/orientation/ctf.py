@@ -67,7 +67,7 @@ def ctf_text(result, crystals: list[Crystal], acquisition: Acquisition) -> str:
     ]
     body = StringIO()
     np.savetxt(body, _table(result, crystals, step_y, step_x), fmt=_FORMAT, delimiter="\t")
-    return "".join(header) + body.getvalue()
+    return ("".join(header) + body.getvalue()).replace("\n", "\r\n")  # as Oxford's programs write it
 
 
 def _phase_line(crystal: Crystal) -> str:
