@@ -67,7 +67,7 @@ TEMPLATE = {
 }
 VECTORS = {
     "method": "vectors",
-    "faintest": 0.01,
+    "faintest": 0.05,
     "mag_tol": 0.02,
     "angle_tol_deg": 1.5,
     "index_error_tol": 0.1,
@@ -87,7 +87,7 @@ FOUND = {
     "kernel": "sigmoid",
     "corrPower": 1.0,
     "sigma_cc": 1.0,
-    "minRelativeIntensity": 0.002,
+    "minRelativeIntensity": 5e-4,
     "minPeakSpacing": 4,
     "edgeBoundary": 2,
     "maxNumPeaks": 100,
