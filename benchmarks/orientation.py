@@ -14,7 +14,8 @@ refinement do. On a busy machine trust the processor times.
 
 *Of six*: patterns with at least six disks of 1 % of the brightest. *Identifiable*: those of them that no orientation
 more than 3° away makes as well. Each of our candidates there is turned to where its pattern, by diffsims, is most like
-the given one; a likeness above 0.99 (cosine of the amplitudes I^0.25 of disks, overlap of disks counted) is as well.
+the given one, where it begins above 0.9; above 0.99 it is as well. Likeness: cosine of the amplitudes I^0.25 of disks,
+common parts of disks counted.
 """
 
 import argparse
@@ -145,7 +146,7 @@ def most_alike(name: str, pattern: np.ndarray, quaternion: np.ndarray) -> float:
     axes = np.concatenate([np.eye(3), -np.eye(3)])
     turn, step = Turn.from_quat(np.roll(quaternion, -1)), 0.4
     best = likeness(pattern, simulate(name, quaternion[None])[0])
-    while step > 0.04 and best > 0.95 and best <= ALIKE:
+    while step > 0.04 and best > 0.9 and best <= ALIKE:
         trials = turn * Turn.from_rotvec(np.deg2rad(step) * axes)
         values = [likeness(pattern, r) for r in simulate(name, np.roll(trials.as_quat(), 1, axis=1))]
         if max(values) > best:
@@ -250,7 +251,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rival-pyxem", help="a Python with pyxem 0.21")
     parser.add_argument("--rival-py4dstem", help="a Python with py4DSTEM 0.14.18")
     parser.add_argument("--patterns", type=int, default=100)
-    parser.add_argument("--repeat", type=int, default=5, help="how often the patterns are repeated for the times")
+    parser.add_argument("--repeat", type=int, default=10, help="how often the patterns are repeated for the times")
     parser.add_argument("--crystals", nargs="+", choices=list(CRYSTALS), default=list(CRYSTALS))
     return parser.parse_args()
 
