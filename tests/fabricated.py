@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fourdstem import io, provenance
+from fourdstem import crystal, io, provenance
 from fourdstem.calibration import Acquisition
-from fourdstem.methods import evaluation, nonlocal_average, orientation, preprocess, virtual_image
+from fourdstem.methods import evaluation, grains, nonlocal_average, orientation, preprocess, virtual_image
 from fourdstem.schema import as_settings
 
 GOLD = "config/cif/gold.cif"
@@ -43,7 +43,8 @@ def results(
     """
     folder = Path(folder)
     rng = np.random.default_rng(0)
-    stages = ("virtual_image", "nonlocal_average", "orientation", "evaluation") if stages is None else stages
+    everything = ("virtual_image", "nonlocal_average", "orientation", "grains", "evaluation")
+    stages = everything if stages is None else stages
     acquisition = _acquisition(scan_shape, calibrated)
     grain = _grains(scan_shape, rng)
     patterns = _patterns(grain, detector, rng)
@@ -58,12 +59,18 @@ def results(
         for source, noise in (("corrected", 20.0), ("averaged", 1.0)):
             found[source] = _orientation(grain, phases, noise, indexed, rng)
             _save(folder / "orientation" / f"{source}.h5", acquisition, found[source])
-    if "evaluation" in stages:
-        _save(folder / "evaluation.h5", acquisition, _evaluation(grain, found, rng))
-    _sidecars(folder, stages)
     iron = folder.parent / "iron.cif"
     iron.write_text(IRON, encoding="utf-8")
     cif = {"gold": GOLD, "iron": str(iron)}
+    if "grains" in stages:
+        crystals = [crystal.read_cif(path, name) for name, path in list(cif.items())[:phases]]
+        for source, one in found.items():
+            step = acquisition.scan_step_angstrom
+            made = grains.compute(one, crystals, grains.Params(minimum_px=2), source=source, scan_step=step)
+            _save(folder / "grains" / f"{source}.h5", acquisition, made)
+    if "evaluation" in stages:
+        _save(folder / "evaluation.h5", acquisition, _evaluation(grain, found, rng))
+    _sidecars(folder, stages)
     changed = {"nonlocal_average": {"window_half_width_px": [3, 4]}}
     return {
         "results": str(folder),
@@ -248,8 +255,9 @@ def _evaluation(grain, found, rng):
 
 
 def _sidecars(folder, stages) -> None:
-    jobs = ["scan", "preprocess", *(s for s in stages if s != "orientation")]
-    jobs += ["orientation_corrected", "orientation_averaged"] if "orientation" in stages else []
+    mapped = ("orientation", "grains")
+    jobs = ["scan", "preprocess", *(s for s in stages if s not in mapped)]
+    jobs += [f"{s}_{source}" for s in mapped for source in ("corrected", "averaged") if s in stages]
     own = {"nonlocal_average": {"window_half_width_px": 3, "average_in": "counts"}}
     raw = [{"path": "raw/film.h5", "sha256": "ab" * 32, "bytes": 123456}]
     for job in jobs:

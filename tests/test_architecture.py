@@ -15,7 +15,7 @@ FILES = sorted(LIBRARY.rglob("*.py"))
 METHODS = sorted({p.stem for p in (LIBRARY / "methods").iterdir() if not p.name.startswith("_")})
 
 # Unit of the library -> units that it may import; a unit is a module or package right under fourdstem.
-BASE = {"errors", "schema", "device", "calibration", "geometry", "cube", "crystal", "jit"}
+BASE = {"errors", "schema", "device", "calibration", "geometry", "cube", "crystal", "rotations", "jit"}
 ALLOWED = {
     "__init__": set(),
     "errors": set(),
@@ -26,6 +26,7 @@ ALLOWED = {
     "geometry": {"jit"},
     "cube": {"calibration", "geometry"},
     "crystal": {"errors", "calibration", "jit"},
+    "rotations": {"crystal"},
     "methods": BASE,
     "formats": {"calibration", "errors", "schema"},
     "io": {"cube", "calibration", "geometry", "formats", "schema", "errors"},
@@ -37,7 +38,7 @@ ALLOWED = {
     "stage": {"device", "origins", "provenance", "errors", "schema"},
     "estimate": {"calibration", "errors"},
     # What people read: results in, pictures and words out.
-    "figures": {"schema", "methods", "crystal", "geometry", "calibration", "io", "jit"},
+    "figures": {"schema", "methods", "crystal", "geometry", "calibration", "rotations", "io", "jit"},
     "page": set(),
     "notebook": {"io", "page"},
     "report": {"io", "crystal", "calibration", "figures", "methods", "schema", "provenance"},

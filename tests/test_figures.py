@@ -1,3 +1,4 @@
+import dataclasses
 import re
 
 import numpy as np
@@ -22,13 +23,17 @@ DRAW = {
     "orientation_ipf": figures.orientation.ipf_maps,
     "orientation_trust": figures.orientation.trust,
     "orientation_phase": figures.orientation.phases,
+    "grains_overview": figures.grains.overview,
+    "grains_statistics": figures.grains.statistics,
+    "grains_poles": figures.poles.pole_figures,
+    "grains_clean": figures.grains.clean,
     "evaluation_misorientation": figures.evaluation.misorientation,
     "evaluation_success": figures.evaluation.success,
 }
 CASES = {
     "without calibration": {"calibrated": False, "stages": ("virtual_image", "nonlocal_average")},
-    "nothing indexed": {"indexed": False, "stages": ("nonlocal_average", "orientation")},
-    "two phases": {"phases": 2, "stages": ("nonlocal_average", "orientation")},
+    "nothing indexed": {"indexed": False, "stages": ("nonlocal_average", "orientation", "grains")},
+    "two phases": {"phases": 2, "stages": ("nonlocal_average", "orientation", "grains")},
     "one scan row": {"scan_shape": (1, 20)},
     "a declined ellipse": {"declined": True, "stages": ()},
 }
@@ -150,3 +155,35 @@ def test_a_map_without_values_has_a_colour_scale():
     assert maps.span(np.full((3, 3), np.nan)) == (0.0, 1.0)
     low, high = maps.span(np.full((3, 3), 7.0))
     assert low < 7 < high
+
+
+def test_a_boundary_is_drawn_between_its_positions_and_named_by_its_class(sample, tmp_path):
+    from matplotlib.collections import LineCollection
+    from matplotlib.figure import Figure
+
+    ax = Figure().add_axes([0, 0, 1, 1])
+    found = next(iter(sample.grains.values()))
+    named = dataclasses.replace(
+        found,
+        boundary_position_px=np.array([[3.0, 4.5], [6.5, 2.0]], np.float32),
+        boundary_class=np.array([found.class_name.index("Σ3"), found.class_name.index("Σ9")]),
+    )
+    figures.grains._boundaries(ax, named, (20.0, 10.0))
+    lines = {c.get_segments()[0].tolist()[0][0]: c for c in ax.collections if isinstance(c, LineCollection)}
+    assert sorted(map(tuple, lines[45.0].get_segments()[0].tolist())) == [(45.0, 50.0), (45.0, 70.0)]
+    assert sorted(map(tuple, lines[15.0].get_segments()[0].tolist())) == [(15.0, 130.0), (25.0, 130.0)]
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == ["Σ3 67 %", "other Σ 33 %"]  # 20 Å upright, 10 Å level
+
+
+def test_corners_of_an_inverse_pole_figure_are_named_by_indices(sample):
+    gold = sample.crystals[0]
+    assert figures.poles.direction_name(np.array([1.0, 1, 1]), gold) == "[111]"
+    assert figures.poles.direction_name(np.array([2.0, 0, 4]), gold) == "[102]"
+    assert figures.poles.direction_name(np.array([1.0, np.pi / 10, 0.123]), gold) == ""
+
+
+def test_the_projection_keeps_areas():
+    # A cap of polar angle t has the area 2 pi (1 - cos t); on the figure pi r², in units where the equator is r = 1.
+    for t in (0.3, 0.9, np.pi / 2):
+        assert figures.poles.flat([[np.sin(t), 0, np.cos(t)]])[0, 0] ** 2 == pytest.approx(1 - np.cos(t))

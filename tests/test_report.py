@@ -109,6 +109,7 @@ def test_methods_cite_only_what_ran(values, tmp_path):
     assert "arXiv:2603.30018" in everything and "10.1107/S205327331401643X" in everything
     little = report.methods(report.read(**results(tmp_path / "film", stages=()))).html
     assert "2603.30018" not in little and "Laue" not in little and "Snakemake" in little
+    assert "Brandon" in everything and "Brandon" not in little
 
 
 def test_every_reference_mark_has_its_reference(values):
@@ -148,3 +149,13 @@ def test_a_figure_shows_itself_with_its_caption(tmp_path):
     (tmp_path / "a_b.png").write_bytes(b"png")
     html = style.Figure("a_b", str(tmp_path), "what to look for")._repr_html_()
     assert "data:image/png;base64,cG5n" in html and "what to look for" in html
+
+
+def test_the_table_of_grains_states_twins_beside_chance_and_texture_beside_few_grains(values):
+    sample = report.read(**values)
+    found = sample.grains["averaged"]
+    html = report.grains(sample).html
+    rows = [re.findall(r"<td.*?>(.*?)</td>", line) for line in html.splitlines() if "<td" in line]
+    assert [row[:2] for row in rows] == [["corrected", "gold"], ["averaged", "gold"]]
+    assert rows[1][2] == str(len(found.grain_size_px))
+    assert rows[1][7].endswith("(1.8 %)") and "±" in rows[1][9]

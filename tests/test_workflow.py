@@ -21,12 +21,14 @@ samples:
       {specimen: film, seed: 3, scan_shape: [16, 16], detector_shape: [64, 64], detector_pixel_inv_angstrom: 0.04,
        grains: 4, convergence_mrad: 2.0}
     phases: [gold]
-    stages: [virtual_image, nonlocal_average, orientation]
+    stages: [virtual_image, nonlocal_average, grains]
 orientation: {sampling_deg: 3.0}
 """
 RESULTS = ("simulated.h5", "scan.h5", "preprocess.h5", "virtual_image.h5", "nonlocal_average.h5", "evaluation.h5")
 TEXTS = ("evaluation.csv", *(f"orientation/{s}.{kind}" for s in ("corrected", "averaged") for kind in ("ang", "ctf")))
+TEXTS += ("grains/averaged.csv", "grains/averaged_boundaries.csv")
 MAPS = tuple(f"orientation/{s}{kind}.h5" for s in ("corrected", "averaged") for kind in ("", "_orix"))
+MAPS += ("grains/corrected.h5", "grains/averaged.h5")
 
 
 def snakemake(folder, *arguments, check=True):
@@ -131,7 +133,8 @@ def test_comments_and_docstrings_rerun_nothing(folder):
     ("file", "rules"),
     [
         ("scripts/fourdstem/methods/virtual_image.py", {"virtual_image", "report"}),
-        ("scripts/nonlocal_average.py", {"nonlocal_average", "orientation", "evaluation", "report"}),
+        ("scripts/nonlocal_average.py", {"nonlocal_average", "orientation", "grains", "evaluation", "report"}),
+        ("scripts/fourdstem/methods/grains/clean.py", {"grains", "report"}),
         ("scripts/summary.py", set()),
     ],
 )
@@ -147,7 +150,7 @@ def test_an_edit_of_one_setting_reruns_exactly_what_reads_it(folder):
     path = folder / "mini.yaml"
     original = path.read_text(encoding="utf-8")
     path.write_text(original + "nonlocal_average: {window_half_width_px: 2}\n", encoding="utf-8")
-    expected = {"nonlocal_average", "orientation", "evaluation", "report", "summary", "provenance", "default"}
+    expected = {"nonlocal_average", "orientation", "grains", "evaluation", "report", "summary", "provenance", "default"}
     assert planned(folder) == expected
     path.write_text(original, encoding="utf-8")
 

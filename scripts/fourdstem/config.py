@@ -15,7 +15,7 @@ import jsonschema
 from fourdstem.errors import ConfigError
 
 SCHEMA = Path(__file__).with_name("config.schema.json")
-STAGES = ("virtual_image", "nonlocal_average", "orientation")  # those that a sample may list
+STAGES = ("virtual_image", "nonlocal_average", "orientation", "grains")  # those that a sample may list
 RESERVED = ("provenance", "summary", "logs")  # names of folders and files beside the samples
 SCAN_SETTINGS = ("roi", "stride", "bin")
 NEEDED_BY = {  # acquisition keys without which a stage means nothing
@@ -160,7 +160,7 @@ def _check_sample(sample: dict, phases: list) -> list[str]:
     for name in used:
         if name not in phases:
             mistakes.append(f"{where}: phase {name!r} is not defined under `phases:`{_did_you_mean(name, phases)}")
-    needs_phase = "simulate" in sample or "orientation" in (sample.get("stages") or [])
+    needs_phase = "simulate" in sample or {"orientation", "grains"} & set(map(str, sample.get("stages") or []))
     if needs_phase and not used:
         mistakes.append(f"{where}: `phases:` is empty, but orientation and simulate need at least one phase with a CIF")
     return mistakes + _check_roi(where, sample.get("roi"))
@@ -269,6 +269,8 @@ def stages(config: dict, name: str) -> list[str]:
     """Return the stages that run for a sample, those that others depend on included."""
     sample = sample_named(config, name)
     wanted = set(sample.get("stages") or ["virtual_image"])
+    if "grains" in wanted:
+        wanted.add("orientation")
     if "orientation" in wanted and "averaged" in settings(config, name, "orientation")["sources"]:
         wanted.add("nonlocal_average")
     if "orientation" in wanted and ("simulate" in sample or "truth" in sample):

@@ -9,7 +9,7 @@ from fourdstem import config
 from fourdstem.calibration import Acquisition
 from fourdstem.schema import json_schema, unit_of
 
-SETTINGS = ("preprocess", "virtual_image", "nonlocal_average", "orientation", "evaluation")  # top-level keys
+SETTINGS = ("preprocess", "virtual_image", "nonlocal_average", "orientation", "grains", "evaluation")  # top-level keys
 RESULTS = {  # file under results/{sample}/ -> method that makes it
     "simulated.h5": "simulate",
     "scan.h5": "scan",
@@ -17,6 +17,7 @@ RESULTS = {  # file under results/{sample}/ -> method that makes it
     "virtual_image.h5": "virtual_image",
     "nonlocal_average.h5": "nonlocal_average",
     "orientation/{source}.h5": "orientation",
+    "grains/{source}.h5": "grains",
     "evaluation.h5": "evaluation",
 }
 NAME = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
@@ -175,6 +176,7 @@ NaN means "not measured", -1 "no label". Counts are as recorded; positions are (
 | `{sample}/report.html`, `report.ipynb` | the report and the notebook that made it |
 | `{sample}/figures/` | every figure as PNG and PDF |
 | `{sample}/orientation/{source}.ang`, `.ctf`, `_orix.h5` | orientation map for other programs: docs/frames.md |
+| `{sample}/grains/{source}.csv`, `{source}_boundaries.csv` | grains; classes of boundaries, with lengths |
 | `{sample}/evaluation.csv` | success against known truth, where it is known |
 | `{sample}/provenance/*.json` | one sidecar per job: inputs, outputs, settings, versions, leaked modules, time |
 | `{sample}/logs/` | what each job said |

@@ -156,6 +156,8 @@ def job_names(sample):
     ]
     if "orientation" in stages:
         names += [f"orientation_{source}" for source in sources_of(sample)]
+    if "grains" in stages:
+        names += [f"grains_{source}" for source in sources_of(sample)]
     return names + (["evaluation"] if "evaluation" in stages else [])
 
 
@@ -169,10 +171,11 @@ def sidecars_of(wildcards):
 def results_of(wildcards):
     """Every result file of a sample that its report reads."""
     names = [name for name in job_names(wildcards.sample) if name != "simulate"]
-    return [
-        f"results/{{sample}}/{name.replace('orientation_', 'orientation/')}.h5"
+    files = [
+        name.replace("orientation_", "orientation/").replace("grains_", "grains/")
         for name in names
     ]
+    return [f"results/{{sample}}/{name}.h5" for name in files]
 
 
 def indexed(pattern):

@@ -88,6 +88,38 @@ rule orientation:
         "../../scripts/orientation.py"
 
 
+rule grains:
+    input:
+        orientation=rules.orientation.output.result,
+        scan=rules.scan.output.result,
+        nonlocal_average=averaged_if_read,
+        sidecars=[rules.orientation.output.sidecar, rules.scan.output.sidecar],
+        averaged_sidecar=averaged_sidecar_if_read,
+        cif=cif_files,
+    output:
+        result="results/{sample}/grains/{source}.h5",
+        table="results/{sample}/grains/{source}.csv",
+        boundaries="results/{sample}/grains/{source}_boundaries.csv",
+        sidecar="results/{sample}/provenance/grains_{source}.json",
+    log:
+        "results/{sample}/logs/grains_{source}.log",
+    benchmark:
+        "results/{sample}/logs/grains_{source}.benchmark.tsv"
+    conda:
+        "../../envs/grains.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+    params:
+        code=code("grains"),
+        settings=settings_of("grains"),
+        phases=phase_names,
+    message:
+        "{wildcards.sample}: grains of {wildcards.source} orientations"
+    script:
+        "../../scripts/grains.py"
+
+
 rule evaluation:
     input:
         truth=truth_file,

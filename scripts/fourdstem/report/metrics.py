@@ -30,6 +30,9 @@ def metrics(sample: Sample) -> dict:
         values[f"{source}_indexed_share"] = _plain(good.mean())
         values[f"{source}_correlation"] = _median(result.correlation[good])
         values[f"{source}_reliability"] = _median(result.reliability[good])
+    for source, found in sample.grains.items():
+        values[f"{source}_grains"] = len(found.grain_size_px)
+        values[f"{source}_kam_floor_deg"] = _median(found.kam_floor_deg)
     for source, region, metric, value in sample.scores:
         if region == "all" and metric.startswith(("within_", "centre_error")):
             values[f"{source}_{metric}"] = _plain(value)

@@ -31,6 +31,8 @@ class Sample:
         The stages' ``Result``.
     orientation : dict
         ``{source: orientation.Result}``, "corrected" before "averaged".
+    grains : dict
+        ``{source: grains.Result}``, likewise.
     crystals : list of Crystal
         In the order of the phase index.
     changed : dict
@@ -49,6 +51,7 @@ class Sample:
     virtual_image: Any = None
     nonlocal_average: Any = None
     orientation: dict = field(default_factory=dict)
+    grains: dict = field(default_factory=dict)
     evaluation: Any = None
     crystals: list = field(default_factory=list)
     changed: dict = field(default_factory=dict)
@@ -107,7 +110,7 @@ def read(results, figures, phases: dict[str, str], changed: dict) -> Sample:
     changed : dict
         ``{stage: {key: [value, default]}}`` of the settings that differ from their defaults.
     """
-    from fourdstem.methods import evaluation, nonlocal_average, orientation, preprocess, virtual_image
+    from fourdstem.methods import evaluation, grains, nonlocal_average, orientation, preprocess, virtual_image
 
     folder = Path(results)
 
@@ -116,6 +119,7 @@ def read(results, figures, phases: dict[str, str], changed: dict) -> Sample:
         return io.read_result(path, kind) if path.is_file() else None
 
     indexed = {source: result(f"orientation/{source}", orientation.Result) for source in SOURCES}
+    found = {source: result(f"grains/{source}", grains.Result) for source in SOURCES}
     return Sample(
         name=folder.name,
         results=str(folder),
@@ -126,7 +130,8 @@ def read(results, figures, phases: dict[str, str], changed: dict) -> Sample:
         preprocess=result("preprocess", preprocess.Result),
         virtual_image=result("virtual_image", virtual_image.Result),
         nonlocal_average=result("nonlocal_average", nonlocal_average.Result),
-        orientation={source: found for source, found in indexed.items() if found is not None},
+        orientation={source: one for source, one in indexed.items() if one is not None},
+        grains={source: one for source, one in found.items() if one is not None},
         evaluation=result("evaluation", evaluation.Result),
         crystals=[crystal.read_cif(path, name) for name, path in phases.items()],
         changed=changed,
@@ -136,14 +141,14 @@ def read(results, figures, phases: dict[str, str], changed: dict) -> Sample:
 
 def sections(sample: Sample) -> set[str]:
     """Return what a report of this sample can show: the names behind ``needs-`` in the notebook's tags."""
-    names = ("virtual_image", "nonlocal_average", "orientation", "evaluation")
+    names = ("virtual_image", "nonlocal_average", "orientation", "grains", "evaluation")
     found = {name for name in names if getattr(sample, name)}
     return found | ({"phases"} if sample.orientation and len(sample.crystals) > 1 else set())
 
 
 def _records(folder: Path) -> dict:
     order = ("simulate", "scan", "preprocess", "virtual_image", "nonlocal_average")
-    order = (*order, *(f"orientation_{source}" for source in SOURCES), "evaluation")
+    order += tuple(f"{stage}_{source}" for stage in ("orientation", "grains") for source in SOURCES) + ("evaluation",)
     files = {name: folder / f"{name}.json" for name in order}
     return {name: json.loads(p.read_text(encoding="utf-8")) for name, p in files.items() if p.is_file()}
 

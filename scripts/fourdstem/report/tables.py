@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from fourdstem.figures.maps import thousands
 from fourdstem.report.sample import Sample
 from fourdstem.report.text import Text, number, percent, table
@@ -79,6 +81,50 @@ def _metric_words(metric: str) -> str:
     """Return "within 5°, identifiable" for "identifiable_within_5_deg"."""
     words = metric.removeprefix("identifiable_").replace("within_", "within ").replace("_deg", "°")
     return f"{words}, identifiable" if metric.startswith("identifiable_") else words
+
+
+def grains(sample: Sample) -> Text:
+    """Return one row per source and phase: number and size of grains, spread, noise, twins, texture."""
+    rows = []
+    for source, found in sample.grains.items():
+        for k, name in enumerate(found.phase_name):
+            mine = found.grain_phase == k
+            size, weight = found.grain_diameter_nm[mine], found.grain_size_px[mine]
+            mean = float((size * weight).sum() / weight.sum()) if mine.any() else float("nan")
+            share, chance = _class_share(found, k, "Σ3")
+            index, expected = found.texture_index[k], found.texture_index_random[k]
+            rows.append(
+                (
+                    source,
+                    name,
+                    int(mine.sum()),
+                    percent(float(np.isin(found.grain, np.flatnonzero(mine)).mean())),
+                    number(mean, 3),
+                    number(_middle(found.grain_spread_deg[mine]), 2),
+                    number(_middle(found.grain_kam_floor_deg[mine]), 2),
+                    f"{percent(share)} ({percent(chance)})",
+                    number(float(index), 3),
+                    f"{number(float(expected), 3)} ± {number(float(found.texture_index_random_sigma[k]), 1)}",
+                )
+            )
+    header = (
+        "source", "phase", "grains", "of positions", "mean diameter, by area (nm)", "spread (°)", "KAM floor (°)",
+        "Σ3 share of length (at random)", "texture index", "of as many random grains",
+    )  # fmt: skip
+    return table(header, rows, tuple(range(2, len(header))))
+
+
+def _class_share(found, phase: int, name: str) -> tuple[float, float]:
+    """Share of a class in the boundaries of a phase, and at random; NaN where the phase has no such class."""
+    for k, (one, of) in enumerate(zip(found.class_name, found.class_phase, strict=True)):
+        if one == name and of == phase:
+            return float(found.class_share[k]), float(found.class_random_share[k])
+    return float("nan"), float("nan")
+
+
+def _middle(values) -> float:
+    values = np.asarray(values)[np.isfinite(values)]
+    return float(np.median(values)) if values.size else float("nan")
 
 
 def provenance(sample: Sample) -> Text:
