@@ -6,6 +6,7 @@ operations of the CIF serve only to generate the atoms.
 """
 
 import contextlib
+import functools
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -279,12 +280,22 @@ def conventional_rotation(crystal: Crystal) -> tuple[orix_symmetry.Symmetry, np.
     rotation : ndarray of shape (3, 3)
         ``v_orix = rotation @ v_crystal``; the identity for a conventional cell.
     """
-    symmetry = getattr(orix_symmetry, _laue(crystal.space_group)[2])
+    found = _conventional(crystal.space_group, crystal.operations.tobytes())
+    if found is None:
+        raise ValueError(f"{crystal.name}: no choice of axes turns its rotations into those of {crystal.laue_class}")
+    return found
+
+
+@functools.lru_cache(32)  # figures and tables ask for it again and again; orix takes its time
+def _conventional(space_group: int, operations: bytes):
+    symmetry = getattr(orix_symmetry, _laue(space_group)[2])
+    rotations = np.frombuffer(operations).reshape(-1, 3, 3)
     wanted = symmetry.laue_proper_subgroup.to_matrix()
-    for rotation in _axis_choices(crystal.operations):
-        if _same_rotations(rotation @ crystal.operations @ rotation.T, wanted):
+    for rotation in _axis_choices(rotations):
+        if _same_rotations(rotation @ rotations @ rotation.T, wanted):
+            rotation.flags.writeable = False
             return symmetry, rotation
-    raise ValueError(f"{crystal.name}: no choice of axes turns its rotations into those of {crystal.laue_class}")
+    return None
 
 
 def laue_symmetry(crystal: Crystal) -> orix_symmetry.Symmetry:
