@@ -25,7 +25,7 @@ SPACING_DEG = 2.5
 _HARMONICS = 200  # more than kernels of 5° half width need
 _QUADRATURE = 4000
 _TABLE = 20000
-_SAMPLED = 20000  # random misorientations that give the scatter of the texture index without texture
+_SAMPLED = 10000  # random misorientations that give the scatter of the texture index without texture
 _BLOCK = 2_000_000
 _ABSENT = 1e-3  # of the largest structure factor
 
