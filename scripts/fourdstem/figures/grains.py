@@ -93,7 +93,8 @@ def _overview_caption(sample) -> str:
         "boundary (Σ) that winds through it, that its patterns fit two orientations. <b>From the "
         "grain's mean</b> (GROD): smooth gradients are bending; single bright positions are wrong indices that the "
         "threshold let through. <b>Local misorientation</b> (KAM, first neighbours) is grey where it does not rise "
-        "above what the scatter of this source's index alone would give; of what is left, some 6 % may still be noise. "
+        "above what the scatter of this source's index alone would give; noise alone still leaves 6 to 10 % of the "
+        "positions. "
         "The scales of the sources differ: averaging smooths noise and true changes narrower than its window alike, "
         f"so never compare KAM of different sources. {'; '.join(parts)}."
     )
@@ -153,6 +154,7 @@ def _local(ax, source, found) -> None:
             ax.hist(good, np.linspace(0, top, 31), weights=np.full(good.size, 100 / good.size), **style)
     ax.set(title="local misorientation", xlabel="KAM (°)", ylabel="share of positions (%)", xlim=(0, top))
     if ax.has_data():
+        ax.set_ylim(0, 1.3 * ax.get_ylim()[1])  # room for the legend
         ax.legend(loc="upper right")
 
 

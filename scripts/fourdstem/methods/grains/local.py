@@ -38,7 +38,8 @@ def noise_floor(here: Map, pairs: Pairs, grain, mean, aligned, params, made_of=N
     grains: a constant gradient cancels, noise does not. Noise of that covariance (a tensor in the lab, by grain;
     turns about the beam are known better than tilts) is drawn on the same map and averaged over neighbours as
     the measured angles are. The floor is the limit below which one more draw lies with a probability of 95 %
-    (Student's t): where nothing but normal noise is there, some 6 % of the positions exceed it.
+    (Student's t): where nothing but normal noise is there, some 6 % of the positions exceed it, and 8 to 10 % in
+    the unbent grains of the demo, where noise has longer tails.
 
     What is assumed: noise of single patterns is independent; its effect on the angles is small and linear, so
     that the noise of an averaged pattern is the same average of noise (drawn noise is mixed by the very members
