@@ -15,10 +15,11 @@ FILES = sorted(LIBRARY.rglob("*.py"))
 METHODS = sorted({p.stem for p in (LIBRARY / "methods").iterdir() if not p.name.startswith("_")})
 
 # Unit of the library -> units that it may import; a unit is a module or package right under fourdstem.
-BASE = {"errors", "schema", "device", "calibration", "geometry", "cube", "crystal", "rotations", "jit"}
+BASE = {"errors", "files", "schema", "device", "calibration", "geometry", "cube", "crystal", "rotations", "jit"}
 ALLOWED = {
     "__init__": set(),
     "errors": set(),
+    "files": {"errors"},
     "device": set(),
     "schema": {"errors"},
     "calibration": {"schema"},
@@ -29,21 +30,22 @@ ALLOWED = {
     "rotations": {"crystal"},
     "methods": BASE,
     "formats": {"calibration", "errors", "schema"},
-    "io": {"cube", "calibration", "geometry", "formats", "schema", "errors"},
+    "io": {"cube", "calibration", "geometry", "formats", "schema", "errors", "files"},
     # What the Snakefile reads, before any environment exists.
-    "provenance": {"errors"},
+    "provenance": {"errors", "files"},
     "config": {"errors"},
     # What surrounds a job.
     "origins": set(),
-    "stage": {"device", "origins", "provenance", "errors", "schema"},
+    "stage": {"device", "origins", "provenance", "errors", "files", "schema"},
     "estimate": {"calibration", "errors"},
     # What people read: results in, pictures and words out.
-    "figures": {"schema", "methods", "crystal", "geometry", "calibration", "rotations", "io", "jit"},
+    "figures": {"schema", "methods", "crystal", "geometry", "calibration", "rotations", "io", "files", "jit"},
     "page": set(),
-    "notebook": {"io", "page"},
+    "notebook": {"errors", "files", "page"},
     "report": {"io", "crystal", "calibration", "figures", "methods", "schema", "provenance"},
     "summary": {"page"},
-    "study": {"errors"},
+    "kills": {"provenance"},
+    "study": {"errors", "files"},
     # What the command line runs.
     "inspection": {"calibration", "formats", "methods", "errors", "schema"},
     "environments": set(),
@@ -143,7 +145,7 @@ def test_only_the_device_module_asks_what_torch_has(path):
     assert not asked or unit_of(path) == "device"
 
 
-@pytest.mark.parametrize("name", ["config", "provenance", "errors"])
+@pytest.mark.parametrize("name", ["config", "provenance", "errors", "files"])
 def test_what_the_snakefile_reads_needs_jsonschema_at_most(name):
     names = {n.split(".")[0] for n in names_imported(top_level_statements(parse(LIBRARY / f"{name}.py")))}
     assert names <= set(sys.stdlib_module_names) | {"fourdstem", "jsonschema"}

@@ -3,31 +3,24 @@
 import dataclasses
 import json
 import logging
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from named import Named
 
-from fourdstem import provenance
+from fourdstem import files, provenance
 from fourdstem.errors import InputError
 from fourdstem.schema import setting
 from fourdstem.stage import log, stage
-
-
-class Named(list):
-    """A list whose items also have names, as Snakemake's are."""
-
-    def __init__(self, **named):
-        super().__init__(named.values())
-        self._named = named
-
-    def __getattr__(self, name):
-        try:
-            return self.__dict__["_named"][name]
-        except KeyError:
-            raise AttributeError(name) from None
-
-    def items(self):
-        return self._named.items()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,3 +104,156 @@ def test_a_job_that_forgets_an_output_leaves_no_sidecar(snakemake, tmp_path):
     with pytest.raises(SystemExit), stage(snakemake):
         pass
     assert not (tmp_path / "provenance/job.json").exists()
+
+
+# ---- jobs that are stopped, and files that change meanwhile --------------------------------------------------
+
+
+def last_line(folder):
+    return (folder / "logs/job.log").read_text().splitlines()[-1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_end_leaves_a_cause_and_no_result(snakemake, tmp_path, number):
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as stopped, stage(snakemake), tempfile.TemporaryDirectory(dir=tmp_path):
+        (tmp_path / "result.bin").write_bytes(b"half")
+        os.kill(os.getpid(), number)
+        time.sleep(10)
+    assert stopped.value.code == 130
+    assert f"ended by {number.name}; nothing of this job was kept. Run again to go on.  [log: " in last_line(tmp_path)
+    assert "Traceback" not in (tmp_path / "logs/job.log").read_text()
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".snakemake", "logs", "provenance", "raw.bin"]
+    assert signal.getsignal(number) is before
+
+
+def test_a_signal_is_the_cause_even_where_tidying_fails_after_it(snakemake, tmp_path):
+    with pytest.raises(SystemExit), stage(snakemake):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        finally:
+            raise OSError(39, "Directory not empty")
+    assert "ended by SIGTERM" in last_line(tmp_path)
+
+
+def rewrite(path, content, *, hide=False):
+    """Write other bytes of the same length; hidden, with the time of the old ones."""
+    old = path.stat()
+    path.write_bytes(content)
+    if hide:
+        os.utime(path, ns=(old.st_atime_ns, old.st_mtime_ns))
+
+
+@pytest.mark.parametrize("hide", [False, True])
+@pytest.mark.parametrize("read", ["before", "after", "never"])
+def test_a_file_that_changes_while_a_job_reads_it_leaves_no_result(snakemake, tmp_path, hide, read):
+    with pytest.raises(SystemExit), stage(snakemake) as job:
+        if read == "before":
+            assert job.process
+        rewrite(tmp_path / "raw.bin", b"rax", hide=hide)
+        if read == "after":
+            assert job.process
+        (tmp_path / "result.bin").write_bytes(b"of old and new bytes")
+    assert "a file that was changed while this job read it (in raw.bin)" in last_line(tmp_path)
+    assert not (tmp_path / "result.bin").exists()
+    assert not (tmp_path / "provenance/job.json").exists()
+
+
+def test_a_file_that_is_only_touched_while_a_job_reads_it_does_no_harm(snakemake, tmp_path):
+    with stage(snakemake) as job:
+        assert job.process
+        (tmp_path / "raw.bin").touch()
+        (tmp_path / "result.bin").write_bytes(b"result")
+    assert (tmp_path / "provenance/job.json").exists()
+
+
+@pytest.fixture
+def later(snakemake, tmp_path):
+    """A job that reads a result of `scan`, which has read raw.bin."""
+    (tmp_path / "scan.bin").write_bytes(b"scan")
+    record = {"stage": "scan", "inputs": provenance.describe(["raw.bin"])}
+    provenance.write_record("provenance/before.json", {**record, "outputs": provenance.describe(["scan.bin"])})
+    snakemake.input = Named(scan="scan.bin", sidecars="provenance/before.json")
+    return snakemake
+
+
+@pytest.mark.parametrize("hide", [False, True])
+def test_a_raw_file_that_changed_after_it_was_read_stops_the_stages_after(later, tmp_path, hide):
+    rewrite(tmp_path / "raw.bin", b"rax", hide=hide)
+    with pytest.raises(SystemExit), stage(later):
+        pytest.fail("the job began")
+    assert "a file that was changed after scan had read it (in raw.bin)." in last_line(tmp_path)
+    assert "Delete scan.bin and run again" in last_line(tmp_path)
+
+
+@pytest.mark.parametrize("change", ["touched", "written again", "copied", "gone"])
+def test_a_raw_file_with_the_same_bytes_or_none_stops_nothing(later, tmp_path, change):
+    raw = tmp_path / "raw.bin"
+    if change == "touched":
+        raw.touch()
+    elif change == "written again":
+        raw.write_bytes(raw.read_bytes())
+    else:
+        raw.rename(tmp_path / "moved.bin")
+        if change == "copied":
+            shutil.copy(tmp_path / "moved.bin", raw)
+    with stage(later):
+        (tmp_path / "result.bin").write_bytes(b"result")
+    assert (tmp_path / "provenance/job.json").exists()
+
+
+def test_a_job_waits_for_a_process_that_still_makes_the_same_result(snakemake, tmp_path, capsys):
+    lock = tmp_path / ".snakemake/fourdstem/logs%job.log.lock"
+    with stage(snakemake):
+        assert lock.read_text().startswith(f"{os.getpid()} on ")
+        (tmp_path / "result.bin").write_bytes(b"first")
+    code = (
+        "import fcntl, pathlib, sys, time; file = open(sys.argv[1], 'a'); fcntl.flock(file, fcntl.LOCK_EX); "
+        "print('locked', flush=True); time.sleep(0.4); pathlib.Path('released').touch()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, lock], stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline()
+        with stage(snakemake):
+            assert (tmp_path / "released").exists()
+            (tmp_path / "result.bin").write_bytes(b"second")
+    assert f"waiting for process {os.getpid()} on " in capsys.readouterr().err
+
+
+# ---- disks and rights ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["result", "log too"])
+def test_a_full_disk_ends_the_log_in_one_line(snakemake, tmp_path, place, capsys):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with pytest.raises(SystemExit), stage(snakemake), files.complete_or_absent("results/film/result.h5") as path:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4096 if place == "result" else 10, limits[1]))
+            path.write_bytes(bytes(9000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    shown = capsys.readouterr().err
+    wanted = "ERROR no room left to write to (File too large) (in results/film/result.h5). Expected space for"
+    assert wanted in shown
+    assert "Traceback" not in shown
+    assert "Logging error" not in shown
+    assert place != "result" or wanted in last_line(tmp_path)
+
+
+def test_a_cause_of_many_lines_is_told_in_one(snakemake, tmp_path):
+    with pytest.raises(SystemExit), stage(snakemake):
+        raise RuntimeError("first\n  second\nthird")
+    assert "ERROR RuntimeError: first second third  [log: logs/job.log]" in last_line(tmp_path)
+
+
+def test_results_that_may_not_be_written_are_named_before_there_is_a_log(snakemake, tmp_path, capsys, monkeypatch):
+    def refuse(path, *_, **__):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    with pytest.raises(SystemExit) as stopped, stage(snakemake):
+        pytest.fail("the job began")
+    assert stopped.value.code == 1
+    assert (
+        f"ERROR a folder that may not be written to (Permission denied) (in {tmp_path}/logs)" in capsys.readouterr().err
+    )

@@ -7,43 +7,9 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[1]
-CONFIG = """\
-phases:
-  - {name: gold, cif: config/cif/gold.cif}
-samples:
-  - name: mini
-    simulate:
-      {specimen: film, seed: 3, scan_shape: [16, 16], detector_shape: [64, 64], detector_pixel_inv_angstrom: 0.04,
-       grains: 4, convergence_mrad: 2.0}
-    phases: [gold]
-    stages: [virtual_image, nonlocal_average, grains]
-orientation: {sampling_deg: 3.0}
-"""
-RESULTS = ("simulated.h5", "scan.h5", "preprocess.h5", "virtual_image.h5", "nonlocal_average.h5", "evaluation.h5")
-TEXTS = ("evaluation.csv", *(f"orientation/{s}.{kind}" for s in ("corrected", "averaged") for kind in ("ang", "ctf")))
-TEXTS += ("grains/averaged.csv", "grains/averaged_boundaries.csv")
-MAPS = tuple(f"orientation/{s}{kind}.h5" for s in ("corrected", "averaged") for kind in ("", "_orix"))
-MAPS += ("grains/corrected.h5", "grains/averaged.h5")
-
-
-def snakemake(folder, *arguments, check=True):
-    command = [sys.executable, "-m", "snakemake", "--configfile", "mini.yaml", *arguments]
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
-    output = done.stdout + done.stderr
-    assert done.returncode == 0 or not check, output[-4000:]
-    return output
-
-
-def hashes(folder):
-    sample = folder / "results" / "mini"
-    files = [*RESULTS, *MAPS, *TEXTS, *(f"figures/{p.name}" for p in sorted((sample / "figures").glob("*.p*")))]
-    return {name: hashlib.sha256((sample / name).read_bytes()).hexdigest() for name in files}
+from mini_workflow import CONFIG, MAPS, NAME, RESULTS, TEXTS, hashes, snakemake
 
 
 def planned(folder, *arguments):
@@ -56,14 +22,9 @@ def planned(folder, *arguments):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(mini):
     """A copy of the project in a folder with a space and an umlaut, run once to its reports."""
-    target = tmp_path_factory.mktemp("wörk flow") / "project"
-    skip = shutil.ignore_patterns(".venv", ".git", "results", ".snakemake", "__pycache__", ".pytest_cache", ".*_cache")
-    shutil.copytree(ROOT, target, ignore=skip)
-    (target / "mini.yaml").write_text(CONFIG, encoding="utf-8")
-    snakemake(target, "--cores", "2")
-    return target
+    return mini
 
 
 def test_every_file_of_the_contract_is_made(folder):
@@ -77,7 +38,7 @@ def test_every_file_of_the_contract_is_made(folder):
 
 def test_every_module_of_every_job_came_from_the_environment_that_ran_it(folder):
     paths = list(folder.glob("results/**/provenance/*.json"))
-    assert len(paths) == 10
+    assert len(paths) == 12
     assert {path.name: json.loads(path.read_text())["leaked_modules"] for path in paths} == {p.name: [] for p in paths}
 
 
@@ -114,7 +75,7 @@ def test_patterns_are_exported_on_request_beside_the_results(folder):
 
 
 def test_a_second_run_does_nothing_whatever_was_touched(folder):
-    for path in [*folder.glob("scripts/**/*.py"), folder / "mini.yaml", *folder.glob("workflow/**/*.smk"),
+    for path in [*folder.glob("scripts/**/*.py"), folder / NAME, *folder.glob("workflow/**/*.smk"),
                  folder / "config/cif/gold.cif", folder / "notebooks/report.ipynb"]:  # fmt: skip
         path.touch()
     assert planned(folder) == set()
@@ -147,7 +108,7 @@ def test_an_edit_of_the_library_reruns_exactly_the_stages_that_use_it(folder, fi
 
 
 def test_an_edit_of_one_setting_reruns_exactly_what_reads_it(folder):
-    path = folder / "mini.yaml"
+    path = folder / NAME
     original = path.read_text(encoding="utf-8")
     path.write_text(original + "nonlocal_average: {window_half_width_px: 2}\n", encoding="utf-8")
     expected = {"nonlocal_average", "orientation", "grains", "evaluation", "report", "summary", "provenance", "default"}

@@ -17,6 +17,7 @@ import numpy as np
 from fourdstem.calibration import Acquisition
 from fourdstem.cube import UNIT, Correction, Cube
 from fourdstem.errors import InputError
+from fourdstem.files import complete_or_absent, write_text
 from fourdstem.geometry import corrected_to_recorded
 from fourdstem.schema import as_settings, build, unit_of
 
@@ -130,7 +131,7 @@ def create(path, process: dict, acquisition: Acquisition | None = None):
     acquisition : Acquisition, optional
         Scan shape and step calibrate the axes.
     """
-    with _complete_or_absent(path) as file:
+    with _new(path) as file:
         file.attrs["default"] = "entry"
         entry = file.create_group("entry")
         entry.attrs["NX_class"] = "NXentry"
@@ -179,7 +180,7 @@ class RawFile:
 @contextmanager
 def create_raw(path, process: dict, acquisition: dict):
     """Open a simulated raw file for writing: ``/counts``, ``/acquisition/<key>``, ``/truth/<name>``."""
-    with _complete_or_absent(path) as file:
+    with _new(path) as file:
         _write_process(file.create_group("process"), process)
         for key, value in acquisition.items():
             file.create_dataset(f"acquisition/{key}", data=value).attrs["units"] = unit_of(key)
@@ -201,32 +202,19 @@ def write_table(path, columns, rows) -> None:
 
 
 @contextmanager
-def _complete_or_absent(path):
+def _new(path):
     """Yield an HDF5 file that gets its name when the block ends without an error."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    try:
-        with h5py.File(temporary, "w", libver="v110", rdcc_nbytes=0) as file:
-            yield file
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with (
+        complete_or_absent(path) as temporary,
+        h5py.File(temporary, "w", libver="v110", rdcc_nbytes=0) as file,
+    ):
+        yield file
 
 
 def copy_units(counts, out) -> None:
     """Copy a scan unit by unit; one unit is in memory at a time."""
     for unit in Cube(counts).units():
         out[unit.where] = counts[unit.where]
-
-
-def write_text(path, text: str) -> None:
-    """Write a text file that stands under its name only when complete."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def _write_process(group, process: dict) -> None:

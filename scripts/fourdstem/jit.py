@@ -5,6 +5,9 @@ machine code that it points to, so that a reader in between loads the code of an
 of a gufunc, which orix has, calls its function by a name that differs between the processes that compile it, so
 that the wrapper of one process does not fit the function of another. Whoever compiles, or imports orix (which
 compiles when it is imported), imports this module first and does so inside `alone`.
+
+For the same reason machine code is written before the index here: a process killed in between would otherwise leave a
+new index that points to the code of an older version of the function.
 """
 
 import fcntl
@@ -52,6 +55,19 @@ def _guard(owner, name: str) -> None:
     setattr(owner, name, guarded)
 
 
+def _save(self, key, data) -> None:
+    """Stand in for numba's own: code first, then the index that names it."""
+    named = self._load_index()
+    if key not in named:
+        taken, number = set(named.values()), 1
+        while (name := self._data_name(number)) in taken:
+            number += 1
+        named[key] = name
+    self._save_data(named[key], data)
+    self._save_index(named)
+
+
+caching.IndexDataCacheFile.save = _save
 _guard(caching.IndexDataCacheFile, "save")
 _guard(caching.IndexDataCacheFile, "load")
 _guard(gufunc.GUFunc, "__call__")

@@ -10,7 +10,8 @@ from pathlib import Path
 import nbformat
 from traitlets.config import Config
 
-from fourdstem.io import write_text
+from fourdstem.errors import FourdstemError, InputError
+from fourdstem.files import write_text
 from fourdstem.page import PAGE
 
 INJECTED = "injected-parameters"
@@ -36,7 +37,12 @@ def execute(notebook, log, parameters: dict, sections) -> None:
     with tempfile.TemporaryDirectory() as home:
         _prepare_kernel(home)
         options = {"kernel_name": "python3", "progress_bar": False, "log_output": False, "config": _transport(home)}
-        papermill.execute_notebook(content, str(log), parameters, **options)
+        try:
+            papermill.execute_notebook(content, str(log), parameters, **options)
+        except papermill.PapermillExecutionError as error:
+            if error.ename == InputError.__name__:
+                raise FourdstemError(error.evalue) from None
+            raise RuntimeError(f"cell {error.exec_count} of {log} failed: {error.ename}: {error.evalue}") from error
 
 
 def _needs(cell) -> set[str]:

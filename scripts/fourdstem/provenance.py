@@ -11,11 +11,13 @@ import os
 from functools import cache
 from pathlib import Path
 
+from fourdstem.files import write_text
+
 NOT_AUDITED = {"logs", ".snakemake_timestamp"}  # the second is Snakemake's mark in folders that it makes
 
 
 @cache
-def _sha256(path: str, stamp: tuple) -> str:
+def _sha256(path: str, _stamp: str) -> str:
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 22):
@@ -24,9 +26,8 @@ def _sha256(path: str, stamp: tuple) -> str:
 
 
 def sha256(path) -> str:
-    """Return the sha256 of a file's bytes (remembered within the process while size and time stay)."""
-    stat = os.stat(path)
-    return _sha256(str(path), (stat.st_size, stat.st_mtime_ns, stat.st_ino))
+    """Return the sha256 of a file's bytes (remembered within the process while its stamp stays)."""
+    return _sha256(str(path), stamp(path))
 
 
 def canonical(value) -> str:
@@ -42,11 +43,7 @@ def digest(content: dict) -> str:
 
 def write_record(path, content: dict) -> None:
     """Write a record with its digest; a half-written file never stands under the final name."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(canonical({**content, "digest": digest(content)}), encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, canonical({**content, "digest": digest(content)}))
 
 
 def files_of(path) -> list[Path]:
@@ -57,10 +54,26 @@ def files_of(path) -> list[Path]:
     return sorted(p for p in path.rglob("*") if p.is_file() and p.name not in NOT_AUDITED)
 
 
+def stamp(path) -> str:
+    """Return what changes whenever a file is written to: size, times, inode. The last time cannot be set by hand."""
+    stat = os.stat(path)
+    return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"
+
+
+def stamps(paths) -> dict[str, str]:
+    """Return ``{file: stamp}`` of files and of all files below directories."""
+    return {str(file): stamp(file) for path in paths for file in files_of(path)}
+
+
 def describe(paths) -> list[dict]:
-    """Return ``[{path, sha256, bytes}]`` of files and of all files below directories."""
+    """Return ``[{path, sha256, bytes, stamp}]`` of files and of all files below directories."""
     found = [file for path in paths for file in files_of(path)]
-    return [{"path": str(p), "sha256": sha256(p), "bytes": p.stat().st_size} for p in found]
+    return [{"path": str(p), "sha256": sha256(p), "bytes": p.stat().st_size, "stamp": stamp(p)} for p in found]
+
+
+def unchanged(entry: dict) -> bool:
+    """Tell whether a file holds the bytes that `describe` recorded; it is read only where its stamp differs."""
+    return stamp(entry["path"]) == entry.get("stamp") or sha256(entry["path"]) == entry["sha256"]
 
 
 # ---- code fingerprints ------------------------------------------------------------------------------------
@@ -158,7 +171,7 @@ def audit(results) -> list[str]:
     record_path = results / "provenance.json"
     if not record_path.is_file():
         raise FileNotFoundError(f"{record_path}: not found; run the workflow to its end first")
-    record = _read(record_path)
+    record = read_record(record_path)
     if record is None or record.get("digest") != digest(record):
         return [f"broken {record_path}"]
     base = results.parents[len(Path(record["results"]).parts) - 1]
@@ -170,9 +183,10 @@ def audit(results) -> list[str]:
     return sorted(findings)
 
 
-def _read(path: Path):
+def read_record(path):
+    """Return a record; None where it is missing or no JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8"))
     except (ValueError, OSError):
         return None
 
@@ -191,7 +205,7 @@ def _audit_chain(base: Path, sidecars) -> set[str]:
     """Check each sidecar's digest, and that what one stage read is what another wrote or what lies on disk."""
     findings, written, records = set(), {}, {}
     for name in sidecars:
-        record = _read(base / name)
+        record = read_record(base / name)
         if record is None or record.get("digest") != digest(record):
             if (base / name).is_file():
                 findings.add(f"broken {base / name}")

@@ -4,23 +4,27 @@ A script imports only this at the top, and everything else inside ``with stage(s
 threads and cache folders exist before numba or torch is loaded.
 """
 
+import fcntl
 import json
 import logging
 import os
 import platform
 import resource
+import signal
 import subprocess
 import sys
 import time
 import traceback
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from fourdstem import origins, provenance
 from fourdstem.errors import FourdstemError, InputError
+from fourdstem.files import denied, disk_full
 
 log = logging.getLogger("fourdstem")
 # Packages whose version can change a result; those that the job has loaded are recorded.
@@ -55,6 +59,7 @@ class Job:
     wanted_device: str
     needed: tuple[str, ...] = ()
     used_device: str = "cpu"
+    began: dict = field(default_factory=dict)  # the stamps of what it reads, before it read anything
 
     @property
     def device(self) -> str:
@@ -77,7 +82,7 @@ class Job:
     @property
     def process(self) -> dict:
         """What an HDF5 result says of its making: nothing that differs between equal runs."""
-        inputs = [entry for entry in provenance.describe(_paths(self.input)) if not is_sidecar(entry["path"])]
+        inputs = [entry for entry in self.inputs if not is_sidecar(entry["path"])]
         settings = self.recorded_settings
         return {
             "stage": self.stage,
@@ -87,6 +92,15 @@ class Job:
             "inputs": [{"path": e["path"], "sha256": e["sha256"]} for e in inputs],
             "versions": versions(),
         }
+
+    @cached_property
+    def inputs(self) -> list[dict]:
+        """Every file that the job reads, with its sha256 and the stamp that it had when the job began."""
+        entries = provenance.describe(_paths(self.input))
+        for entry in entries:
+            if entry["stamp"] != self.began.get(entry["path"]):
+                raise _changed_meanwhile(entry["path"])
+        return entries
 
     @property
     def recorded_settings(self) -> dict:
@@ -112,15 +126,37 @@ def stage(snakemake):
     """Run a script's body as a job: ``with stage(snakemake) as job``.
 
     The log is opened first; threads and cache folders are set; when the body ends the sidecar is written.
-    An error leaves the cause as the last entry of the log, and exit status 1. What the stages before recorded of
-    their results is compared with the files first; where the loaded modules came from is checked last.
+    An error, or a signal to end, leaves the cause as the last entry of the log, none of the job's outputs, and an exit
+    status other than 0. What the stages before recorded of the files that they wrote and read is compared with the
+    files first; at the end, what this job read must be what it was at the beginning, and the loaded modules must be
+    those of its environment.
     """
     started = time.time()
     path = Path(snakemake.log[0])
-    _open_log(path)
-    _set_environment(snakemake.threads)
-    origins.leave_out_snakemake()
-    job = Job(
+    with _one_at_a_time(path), _signals_that_end():
+        _open_log(path)
+        _set_environment(snakemake.threads)
+        origins.leave_out_snakemake()
+        job = _job(snakemake)
+        name = f"{job.stage} {job.sample}".strip()
+        log.info("%s: start, %d threads, %.0f MB", name, job.threads, job.memory_mb)
+        try:
+            job.began = provenance.stamps(_paths(job.input))
+            _check_inputs(_paths(job.input))
+            yield job
+            _check_unchanged(job)
+            leaked = _check_modules()
+            if "sidecar" in dict(job.output.items()):  # the record at the end of the chain has none
+                _write_sidecar(job, started, leaked)
+        except (Exception, KeyboardInterrupt) as error:
+            _remove_outputs(job)
+            _explain(error, path)
+            raise SystemExit(130 if _stopped(error) else 1) from None
+        log.info("%s: done in %.1f s, peak %.0f MB", name, time.time() - started, _peak_memory_mb())
+
+
+def _job(snakemake) -> Job:
+    return Job(
         input=snakemake.input,
         output=snakemake.output,
         params=snakemake.params,
@@ -133,26 +169,56 @@ def stage(snakemake):
         wanted_device=snakemake.resources.get("device", "auto"),
         needed=tuple(k for k in snakemake.resources.get("needed", "none").split() if k != "none"),
     )
-    name = f"{job.stage} {job.sample}".strip()
-    log.info("%s: start, %d threads, %.0f MB", name, job.threads, job.memory_mb)
+
+
+@contextmanager
+def _one_at_a_time(path: Path):
+    """Wait while a process that a killed Snakemake left behind still makes the same results."""
+    folder = Path(".snakemake/fourdstem")
     try:
-        _check_inputs(_paths(job.input))
-        yield job
-        leaked = _check_modules()
-        if "sidecar" in dict(job.output.items()):  # the record at the end of the chain has none
-            _write_sidecar(job, started, leaked)
-    except Exception as error:
-        _explain(error, path)
-        raise SystemExit(1) from None
-    log.info("%s: done in %.1f s, peak %.0f MB", name, time.time() - started, _peak_memory_mb())
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / (str(path).replace("/", "%") + ".lock")).open("a+", encoding="utf-8")
+    except OSError as error:
+        _give_up(error, folder)
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            sys.stderr.write(f"waiting for process {file.read().strip()}, which still makes these results ({path})\n")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            sys.stderr.write(
+                f"WARNING no locks in {folder.absolute()} ({error}): take care that only one run is under way\n"
+            )
+        file.truncate(0)
+        file.write(f"{os.getpid()} on {platform.node()}")
+        file.flush()
+        yield
+
+
+@contextmanager
+def _signals_that_end():
+    """Let SIGTERM, by which clusters end jobs, clean up as Ctrl-C does."""
+
+    def end(number, _):
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _check_inputs(paths: list[str]) -> None:
-    """Refuse a file that is no longer what the stage that made it recorded in its sidecar."""
-    wanted = {}
+    """Refuse files that are no longer what a stage before recorded in its sidecar: its results, and what it read."""
+    wanted, read = {}, {}
     for path in filter(is_sidecar, paths):
-        for entry in json.loads(Path(path).read_text(encoding="utf-8")).get("outputs", []):
-            wanted[entry["path"]] = entry["sha256"]
+        record = json.loads(Path(path).read_text(encoding="utf-8"))
+        wanted |= {entry["path"]: entry["sha256"] for entry in record.get("outputs", [])}
+        read |= {e["path"]: (e, record) for e in record.get("inputs", []) if not is_sidecar(e["path"])}
     for path in paths:
         if path in wanted and provenance.sha256(path) != wanted[path]:
             raise InputError(
@@ -161,6 +227,36 @@ def _check_inputs(paths: list[str]) -> None:
                 expected=f"sha256 {wanted[path]}",
                 do="Delete this file and run again: it will be made anew.",
             )
+    for path, (entry, record) in read.items():
+        if path not in wanted and os.path.exists(path) and not provenance.unchanged(entry):
+            raise InputError(
+                f"a file that was changed after {record['stage']} had read it",
+                where=path,
+                expected=f"sha256 {entry['sha256']}",
+                do=f"Delete {record['outputs'][0]['path']} and run again: everything made of this file is made anew.",
+            )
+
+
+def _check_unchanged(job: Job) -> None:
+    for entry in job.inputs:
+        if not provenance.unchanged(entry):
+            raise _changed_meanwhile(entry["path"])
+
+
+def _changed_meanwhile(path: str) -> InputError:
+    return InputError(
+        "a file that was changed while this job read it",
+        where=path,
+        expected="files that stay as they are during a run",
+        do="Run again when nothing writes to it any more; no result was kept.",
+    )
+
+
+def _remove_outputs(job: Job) -> None:
+    """Leave nothing of a job that failed: its results may be of half the data, or of data that changed."""
+    for path in _paths(job.output):
+        for file in provenance.files_of(path):
+            file.unlink(missing_ok=True)
 
 
 def _check_modules() -> list[dict]:
@@ -181,9 +277,13 @@ def _check_modules() -> list[dict]:
 
 
 def _open_log(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S")
-    path.write_text("", encoding="utf-8")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("", encoding="utf-8")
+    except OSError as error:
+        _give_up(error, path.parent)
+    logging.raiseExceptions = False  # a log that finds no room must not bury the cause, which the terminal gets too
     for handler in (logging.FileHandler(path, encoding="utf-8"), logging.StreamHandler(sys.stderr)):
         handler.setFormatter(formatter)
         log.addHandler(handler)
@@ -202,14 +302,34 @@ def _set_environment(threads: int) -> None:
     os.environ.setdefault("HDF5_USE_FILE_LOCKING", "FALSE")
 
 
-def _explain(error: Exception, path: Path) -> None:
-    """Log the cause; a mistake that the user can mend needs no traceback, anything else has it."""
-    cause = str(error)
-    if not isinstance(error, FourdstemError):
+def _explain(error: BaseException, path: Path) -> None:
+    """Log the cause in one line; a mistake that the user can mend needs no traceback, anything else has it."""
+    if (stopped := _stopped(error)) is not None:
+        cause = f"ended by {stopped if stopped.args else 'SIGINT'}; nothing of this job was kept. Run again to go on."
+    elif isinstance(error, FourdstemError):
+        cause = str(error)
+    elif (known := disk_full(error, getattr(error, "filename", None) or path.parent.parent)) is not None:
+        cause = str(known)
+        sys.unraisablehook = lambda _: None  # HDF5 tries, and fails, to write the rest once more
+    else:
         cause = f"{type(error).__name__}: {error}"
-        with path.open("a", encoding="utf-8") as file:
+        with suppress(OSError), path.open("a", encoding="utf-8") as file:  # where there is no room for it
             file.write("".join(traceback.format_exception(error)))
-    log.error("%s  [log: %s]", cause, path)
+    log.error("%s  [log: %s]", " ".join(cause.split()), path)
+
+
+def _stopped(error: BaseException | None) -> KeyboardInterrupt | None:
+    """Return the interruption that an error is, or that it came up in tidying after."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error
+
+
+def _give_up(error: OSError, folder: Path):
+    """End the job before there is a log: the terminal is all that can be written to."""
+    known = denied(error, folder.absolute()) or disk_full(error, folder.absolute())
+    sys.stderr.write(f"ERROR {known or error}  [no log]\n")
+    raise SystemExit(1) from None
 
 
 def _paths(named) -> list[str]:
@@ -230,7 +350,7 @@ def _write_sidecar(job: Job, started: float, leaked: list[dict]) -> None:
         "settings": settings,
         "seed": settings.get("seed"),
         "code": job.params.code,
-        "inputs": provenance.describe(_paths(job.input)),
+        "inputs": job.inputs,
         "outputs": provenance.describe(outputs),
         "versions": versions(),
         "leaked_modules": leaked,

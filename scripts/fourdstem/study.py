@@ -6,6 +6,8 @@ from collections import defaultdict
 from pathlib import Path
 from statistics import fmean
 
+from fourdstem.files import complete_or_absent
+
 METRICS = (
     "indexed",
     "within_2_deg",
@@ -91,6 +93,5 @@ def gather_doses(tables, doses) -> list[tuple]:
 
 def write_table(path, rows) -> None:
     """Write rows as CSV."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with Path(path).open("w", newline="", encoding="utf-8") as file:
+    with complete_or_absent(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)

@@ -127,7 +127,10 @@ rule evaluation:
         preprocess=rules.preprocess.output.result,
         nonlocal_average=averaged_if_indexed,
         orientation=indexed("results/{sample}/orientation/{source}.h5"),
-        sidecars=indexed("results/{sample}/provenance/orientation_{source}.json"),
+        sidecars=[rules.scan.output.sidecar, rules.preprocess.output.sidecar],
+        orientation_sidecars=indexed(
+            "results/{sample}/provenance/orientation_{source}.json"
+        ),
         averaged_sidecar=averaged_sidecar_if_indexed,
         cif=cif_files,
     output:

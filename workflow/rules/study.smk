@@ -50,3 +50,26 @@ rule study_averaging:
         "gather the evaluation of every sample by dose"
     script:
         "../../scripts/study_averaging.py"
+
+
+rule study_kills:
+    input:
+        config=workflow.configfiles[0],
+    output:
+        table="studies/kills.csv",
+        sidecar="studies/provenance/kills.json",
+    log:
+        "results/logs/study_kills.log",
+    conda:
+        "../../envs/study_kills.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        code=code("study_kills"),
+        each=1,
+        seed=0,
+    message:
+        "kill runs at random moments and resume them"
+    script:
+        "../../scripts/study_kills.py"

@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from fourdstem.files import complete_or_absent
+
 
 def save_inspection(inspection, folder, name: str) -> list[Path]:
     """Write what `inspection.inspect` saw as PNG.
@@ -53,5 +55,6 @@ def _save(path: Path, images: dict, label: str) -> Path:
         shown = axes.imshow(image, cmap="gray", vmin=low, vmax=max(high, low + 1e-12), interpolation="nearest")
         axes.set_title(title, fontsize=9)
         figure.colorbar(shown, ax=axes, label=label)
-    figure.savefig(path, dpi=120)
+    with complete_or_absent(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
     return path

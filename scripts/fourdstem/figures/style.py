@@ -10,6 +10,8 @@ matplotlib.use("Agg")
 
 from matplotlib.figure import Figure as Canvas
 
+from fourdstem.files import complete_or_absent
+
 DPI = 200
 MISSING = "#c4c4c4"  # neutral grey: no colour map used here contains it
 INK = "#1d2733"
@@ -91,9 +93,8 @@ def styled(draw):
 
 def save(fig: Canvas, folder, name: str, caption: str) -> Figure:
     """Write ``<name>.png`` and ``<name>.pdf``, the same bytes every time."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    fig.savefig(folder / f"{name}.png", dpi=DPI, metadata={"Software": None})
     dates = {"CreationDate": None, "ModDate": None, "Producer": None, "Creator": None}
-    fig.savefig(folder / f"{name}.pdf", dpi=DPI, metadata=dates)
+    for kind, options in (("png", {"dpi": DPI, "metadata": {"Software": None}}), ("pdf", {"metadata": dates})):
+        with complete_or_absent(Path(folder) / f"{name}.{kind}") as temporary:
+            fig.savefig(temporary, format=kind, **options)
     return Figure(name, str(folder), caption)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from fourdstem.cube import Cube, Unit
+from fourdstem.files import disk_full
 
 NOISE_FREE = "noise_free"
 NONLOCAL = {  # settings of non-local averaging that differ from its defaults
@@ -148,4 +149,13 @@ def room_for_average(folder, shape, most: int) -> dict[str, np.ndarray]:
 
 
 def _room(folder, name: str, shape) -> np.ndarray:
-    return np.memmap(Path(folder) / name, np.float32, "w+", shape=tuple(shape))
+    """Map a new file that is filled with zeros first: where a mapped page finds no room the system kills the job."""
+    path = Path(folder) / name
+    row = bytes(4 * int(np.prod(shape[1:])))
+    try:
+        with path.open("wb") as file:
+            for _ in range(shape[0]):
+                file.write(row)
+    except OSError as error:
+        raise disk_full(error, path) or error from None
+    return np.memmap(path, np.float32, "r+", shape=tuple(shape))

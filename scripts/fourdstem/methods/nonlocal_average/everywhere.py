@@ -22,6 +22,7 @@ from scipy.sparse.csgraph import reverse_cuthill_mckee
 
 from fourdstem.cube import UNIT, Cube, Unit
 from fourdstem.errors import InputError
+from fourdstem.files import disk_full
 from fourdstem.methods.nonlocal_average import sparse
 from fourdstem.methods.nonlocal_average.arrays import blocks, flat, padded
 from fourdstem.methods.nonlocal_average.source import Source
@@ -244,9 +245,7 @@ def _stored(cube: Cube, folder) -> Iterator[Callable]:
     folder = tempfile.gettempdir() if folder is None else folder
     _check_space(folder, size * int(np.prod(cube.scan_shape)))
     with tempfile.TemporaryFile(dir=folder) as file:
-        for _, patterns in cube.map_stored(lambda patterns, unit: np.ascontiguousarray(patterns)):
-            file.write(patterns)
-        file.flush()
+        _copy(cube, file, folder)
 
         def read(positions):
             patterns = np.empty((len(positions), *cube.detector_shape), dtype)
@@ -256,6 +255,15 @@ def _stored(cube: Cube, folder) -> Iterator[Callable]:
             return patterns
 
         yield read
+
+
+def _copy(cube: Cube, file, folder) -> None:
+    for _, patterns in cube.map_stored(lambda patterns, unit: np.ascontiguousarray(patterns)):
+        try:
+            file.write(patterns)
+            file.flush()
+        except OSError as error:
+            raise disk_full(error, f"a temporary file in {folder}") or error from None
 
 
 def _check_space(folder, needed: int) -> None:
