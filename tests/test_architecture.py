@@ -29,7 +29,7 @@ ALLOWED = {
     "crystal": {"errors", "calibration", "jit"},
     "rotations": {"crystal"},
     "methods": BASE,
-    "formats": {"calibration", "errors", "schema"},
+    "formats": {"calibration", "errors", "files", "schema"},
     "io": {"cube", "calibration", "geometry", "formats", "schema", "errors", "files"},
     # What the Snakefile reads, before any environment exists.
     "provenance": {"errors", "files"},

@@ -33,6 +33,32 @@ def room_for(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
+def in_child(function, *, nobody=False):
+    """Run a function in a process of its own; return its status and what it raised.
+
+    HDF5 crashes later in a process in which it could not close a file. As nobody: root may write anywhere.
+    """
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            if nobody and os.getuid() == 0:
+                os.setgroups([])
+                os.setgid(65534)
+                os.setuid(65534)
+            function()
+            status = 0
+        except BaseException as error:
+            os.write(writing, f"{type(error).__name__}: {error}".encode())
+        finally:
+            os._exit(status)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        text = pipe.read()
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), text
+
+
 def write_result(path):
     with io.create(path, PROCESS, Acquisition()) as file:
         out = file.stream("patterns", NOISE.shape, NOISE.dtype, unit="counts", long_name="patterns")
@@ -80,17 +106,20 @@ WRITERS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # HDF5 tries to close a file again
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_full_disk_ends_in_one_sentence_and_leaves_what_was_there(tmp_path, name):
     path = tmp_path / "results" / name
     WRITERS[name](path)
     complete = path.read_bytes()
     path.write_bytes(b"earlier")
-    with room_for(4096), pytest.raises(InputError) as said:
-        WRITERS[name](path)
-    assert "no room left to write to (File too large)" in str(said.value)
-    assert said.value.where.startswith(str(path.with_suffix("")))
+
+    def write():
+        with room_for(4096):
+            WRITERS[name](path)
+
+    status, text = in_child(write)
+    assert status == 1
+    assert text.startswith(f"InputError: no room left to write to (File too large) (in {path.with_suffix('')}."), text
     assert path.read_bytes() == b"earlier" or name == "figure.pdf"  # the PNG, written first, found no room
     assert [p.name for p in path.parent.iterdir() if p.name.endswith(".part")] == []
     WRITERS[name](path)
@@ -130,30 +159,6 @@ def test_other_errors_are_not_taken_for_a_full_disk(tmp_path, error):
     assert list(tmp_path.iterdir()) == []
 
 
-def as_nobody(function):
-    """Run a function as a user without rights (root may write anywhere); return what it raised or wrote."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            if os.getuid() == 0:
-                os.setgroups([])
-                os.setgid(65534)
-                os.setuid(65534)
-            os.dup2(writing, 2)
-            function()
-            status = 0
-        except BaseException as error:
-            os.write(writing, f"{type(error).__name__}: {error}".encode())
-        finally:
-            os._exit(status)
-    os.close(writing)
-    with os.fdopen(reading) as pipe:
-        text = pipe.read()
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), text
-
-
 @pytest.fixture
 def readable(tmp_path_factory):
     """A folder that everybody can enter and nobody but its owner can write to."""
@@ -169,8 +174,9 @@ def readable(tmp_path_factory):
 
 
 def test_a_folder_without_rights_is_named(readable):
-    status, text = as_nobody(lambda: files.write_text(readable / "new" / "summary.csv", "text"))
+    status, text = in_child(lambda: files.write_text(readable / "new" / "summary.csv", "text"), nobody=True)
     assert status == 1
     assert text.startswith(f"InputError: a folder that may not be written to (Permission denied) (in {readable}/new).")
-    assert as_nobody(lambda: files.write_text(readable / "summary.csv", "text"))[1].count("may not be written to") == 1
+    _, text = in_child(lambda: files.write_text(readable / "summary.csv", "text"), nobody=True)
+    assert f"may not be written to (Permission denied) (in {readable})" in text
     assert list(readable.iterdir()) == []

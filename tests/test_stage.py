@@ -224,7 +224,9 @@ def test_a_job_waits_for_a_process_that_still_makes_the_same_result(snakemake, t
 
 
 @pytest.mark.parametrize("place", ["result", "log too"])
-def test_a_full_disk_ends_the_log_in_one_line(snakemake, tmp_path, place, capsys):
+def test_a_full_disk_ends_the_log_in_one_line(snakemake, tmp_path, place, capsys, monkeypatch):
+    left = []
+    monkeypatch.setattr("fourdstem.stage._leave_at_once", lambda: left.append(True))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         with pytest.raises(SystemExit), stage(snakemake), files.complete_or_absent("results/film/result.h5") as path:
@@ -237,7 +239,29 @@ def test_a_full_disk_ends_the_log_in_one_line(snakemake, tmp_path, place, capsys
     assert wanted in shown
     assert "Traceback" not in shown
     assert "Logging error" not in shown
+    assert left
     assert place != "result" or wanted in last_line(tmp_path)
+
+
+def test_a_full_disk_in_hdf5_ends_a_job_without_a_crash(tmp_path):
+    code = """
+import resource, sys
+from types import SimpleNamespace
+sys.path[:0] = sys.argv[1:]
+from named import Named
+from fourdstem.stage import stage
+named = {"log": Named(log="job.log"), "input": Named(), "output": Named(result="a.h5"), "params": Named(settings={})}
+with stage(SimpleNamespace(threads=1, wildcards={}, resources={}, rule="job", **named)):
+    import numpy as np
+    from fourdstem import io
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+    with io.create("a.h5", {}) as file:
+        file.write_one("map", np.random.default_rng(0).random((300, 300)), long_name="map")
+"""
+    paths = [str(Path(__file__).parent), str(Path(files.__file__).parents[1])]
+    done = subprocess.run([sys.executable, "-c", code, *paths], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "ERROR no room left to write to (File too large) (in a.h5)" in done.stderr.splitlines()[-1]
 
 
 def test_a_cause_of_many_lines_is_told_in_one(snakemake, tmp_path):

@@ -13,6 +13,7 @@ from fourdstem.errors import InputError
 
 # No space, a quota that is used up, a limit on the size of files: all mean that the rest did not fit.
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+NO_ROOM = "no room left to write to"
 DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -77,7 +78,7 @@ def disk_full(error: BaseException, where) -> InputError | None:
     if told:
         return told[0]  # somebody who knew more had told already when closing a file failed once more
     return InputError(
-        f"no room left to write to ({os.strerror(next(filter(None, map(_is_full, chain))))})",
+        f"{NO_ROOM} ({os.strerror(next(filter(None, map(_is_full, chain))))})",
         where=str(where),
         expected="space for the whole file",
         do="Free some space and run again: what is finished stays.",

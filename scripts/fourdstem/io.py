@@ -144,7 +144,7 @@ def write_tree(path, tree: dict, process: dict) -> None:
 
     The file says of its own making, in ``/process``, what `create` writes.
     """
-    with _complete_or_absent(path) as file:
+    with _new(path) as file:
         _write_process(file.create_group("process"), process)
         groups = [(file, tree)]
         while groups:

@@ -24,7 +24,7 @@ from typing import Any
 
 from fourdstem import origins, provenance
 from fourdstem.errors import FourdstemError, InputError
-from fourdstem.files import denied, disk_full
+from fourdstem.files import NO_ROOM, denied, disk_full
 
 log = logging.getLogger("fourdstem")
 # Packages whose version can change a result; those that the job has loaded are recorded.
@@ -151,6 +151,8 @@ def stage(snakemake):
         except (Exception, KeyboardInterrupt) as error:
             _remove_outputs(job)
             _explain(error, path)
+            if NO_ROOM in str(error) or disk_full(error, path):
+                _leave_at_once()
             raise SystemExit(130 if _stopped(error) else 1) from None
         log.info("%s: done in %.1f s, peak %.0f MB", name, time.time() - started, _peak_memory_mb())
 
@@ -310,12 +312,17 @@ def _explain(error: BaseException, path: Path) -> None:
         cause = str(error)
     elif (known := disk_full(error, getattr(error, "filename", None) or path.parent.parent)) is not None:
         cause = str(known)
-        sys.unraisablehook = lambda _: None  # HDF5 tries, and fails, to write the rest once more
     else:
         cause = f"{type(error).__name__}: {error}"
         with suppress(OSError), path.open("a", encoding="utf-8") as file:  # where there is no room for it
             file.write("".join(traceback.format_exception(error)))
     log.error("%s  [log: %s]", " ".join(cause.split()), path)
+
+
+def _leave_at_once() -> None:
+    """End without tidying: HDF5 tries to write the rest of a file that found no room once more, and may crash."""
+    logging.shutdown()
+    os._exit(1)
 
 
 def _stopped(error: BaseException | None) -> KeyboardInterrupt | None:

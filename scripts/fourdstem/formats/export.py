@@ -5,7 +5,6 @@ than memory, and the order of chunks is not left to chance. Its .emd is EMD 0.2,
 EMD 1.0 is written here.
 """
 
-import os
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -19,6 +18,7 @@ from rsciio.hspy import file_writer as write_hspy
 
 from fourdstem.calibration import Acquisition
 from fourdstem.errors import InputError
+from fourdstem.files import complete_or_absent
 
 _CHUNK_BYTES = 4 * 2**20
 _PACKING = {"compression": "gzip", "compression_opts": 1, "shuffle": True}  # what every HDF5 library can unpack
@@ -68,15 +68,9 @@ def write_patterns(path, kind: str, cube, title: str) -> None:
     InputError
         If the detector is not square and the format cannot hold that.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    temporary.unlink(missing_ok=True)
-    try:
+    with complete_or_absent(path) as temporary:
+        temporary.unlink()  # writers take an empty file for a damaged one
         {"blo": _blo, "hspy": _hspy, "emd": _emd}[kind](_Out(temporary, cube, title))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _hspy(out: _Out) -> None:
