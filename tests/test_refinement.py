@@ -118,7 +118,7 @@ def test_the_score_of_drawn_disks_equals_their_correlation_with_the_pattern(gold
     spots = disks(gold)
     explained, norm = refinement.prepare(patterns[0], spots)
     lab = spots.g @ rotations.to_matrix(truth[0])
-    amplitude = spots.amplitude * templates.relrod(
+    amplitude = spots.amplitude[0] * templates.relrod(
         lab, LENS.wavelength, 100.0, 0.0, np.hypot(1e-3, np.deg2rad(0.5))
     ) ** (0.25 * 1.2)
     template, rows = np.zeros((SIZE, SIZE)), np.mgrid[:SIZE, :SIZE]
@@ -132,7 +132,7 @@ def test_the_score_of_drawn_disks_equals_their_correlation_with_the_pattern(gold
         template[chosen] -= template[chosen].mean() if chosen.any() else 0
     template[spots.ring < 0] = 0
     expected = (template * pattern).sum() / np.linalg.norm(template)
-    rest = spots.g, spots.amplitude, spots.table, spots.optics, explained, spots.seen, spots.per_ring
+    rest = spots.g, spots.amplitude[0], spots.table[0], spots.optics, explained, spots.seen, spots.per_ring
     assert norm_again == norm
     assert refinement.match(truth[0], *rest) == pytest.approx(
         expected, rel=0.12
@@ -149,10 +149,17 @@ def test_convolution_equals_that_of_scipy():
         assert np.allclose(out, correlate(image, kernel, mode="constant"), atol=1e-4)
 
 
+def test_between_pixels_a_parabola_is_met_exactly():
+    y, x = np.mgrid[:9, :9].astype(np.float32)
+    image = (3 - 0.2 * (y - 4.3) ** 2 - 0.1 * (x - 3.8) ** 2).astype(np.float32)
+    for cubic in (refinement._cubic, refinement._cubic.py_func):
+        assert cubic(image, 4.6, 3.1) == pytest.approx(3 - 0.2 * 0.3**2 - 0.1 * 0.7**2, abs=1e-5)
+
+
 def test_a_step_of_the_search_is_a_rotation_about_a_lab_axis(truth):
-    for axis in range(3):
-        by = np.array([np.cos(0.1), 0, 0, 0])
-        by[axis + 1] = np.sin(0.1)
+    for axis in refinement._AXES:
+        assert np.linalg.norm(axis) == pytest.approx(1)
+        by = np.array([np.cos(0.1), *(np.sin(0.1) * axis)])
         for rotated in (refinement._rotated, refinement._rotated.py_func):
             assert np.allclose(rotated(truth[0], axis, 0.2), rotations.multiply(truth[0], by))
     assert np.allclose(refinement._matrix.py_func(truth[0]), rotations.to_matrix(truth[0]))
@@ -161,7 +168,8 @@ def test_a_step_of_the_search_is_a_rotation_about_a_lab_axis(truth):
 def test_the_compiled_search_equals_the_interpreted_one(gold, truth, patterns):
     spots = disks(gold)
     explained, _ = refinement.prepare(patterns[1], spots)
-    rest = STEP, spots.g, spots.amplitude, spots.table, spots.optics, explained, spots.seen, spots.per_ring
+    rest = STEP, np.deg2rad(0.1), spots.g, spots.amplitude[0], spots.table[0], spots.optics, explained, spots.seen
+    rest = *rest, spots.per_ring
     start = turned(truth[1:2], 0.8)[0]
     compiled, interpreted = refinement.search(start, *rest), refinement.search.py_func(start, *rest)
     assert np.allclose(compiled[0], interpreted[0])

@@ -23,17 +23,23 @@ from fourdstem.methods.orientation.matching import Optics
 from fourdstem.methods.orientation.polar import Rings
 from fourdstem.methods.orientation.templates import bright_reflections, relrod
 
-# Radii in units of the disk's, and the power of templates in units of the patterns': what ranked simulated
-# many-beam patterns best. Averaging evens out strong disks less than weak ones, hence a power above the patterns'.
-_BOX, _DISK, _SHARPER = 0.5, 1.2, 1.2
+# Radii in units of the disk's.
+_BOX, _DISK = 0.5, 1.2
+# The power of templates in units of the patterns', for ranking candidates and for turning the best one to its final
+# place. Averaging evens out strong disks less than weak ones: a power above the patterns' ranked simulated many-beam
+# patterns best. Angles are most accurate where both are alike.
+_SHARPER = (1.2, 1.0)
 # Half-width of tilts to average over, beside the convergence. Many-beam intensities follow the excitation error
 # less sharply than relrods; without it a template hangs on disks that the crystal shows differently.
 _SOFT = np.deg2rad(0.5)
-# The search ends at this step or after so many templates, and goes no farther than so many first steps: other
-# maxima belong to other candidates.
-_FINEST = np.deg2rad(0.06)
-_EVALUATIONS = 120
-_REACH = 2.0
+# Steps of the search: tilts in eight directions, turns about the beam. Ridges run between the axes.
+_AXES = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [1, -1, 0]]) / np.sqrt([[1], [1], [1], [2], [2]])
+_AXES = np.concatenate([_AXES, -_AXES])
+# The search ends at this step, fine for the best candidate, or after so many templates, and goes no farther than so
+# many first steps: other maxima belong to other candidates.
+_COARSE, _FINE = np.deg2rad(0.1), np.deg2rad(0.02)
+_EVALUATIONS = 150
+_REACH = 4.0
 # Relrods are tabulated: |g| in 1/Å, excitation errors up to where they fall to 1e-4 or to the limit in 1/Å.
 _G_STEP, _S_COUNT, _S_LIMIT, _TAIL = 0.01, 801, 0.2, 1e-4
 
@@ -46,12 +52,12 @@ class Spots:
     ----------
     g : ndarray of shape (n, 3)
         In the crystal frame, 1/Å.
-    amplitude : ndarray of shape (n,)
-        (|F|² / strongest of its phase) to the power of templates.
+    amplitude : ndarray of shape (2, n)
+        (|F|² / strongest of its phase) to the two powers of templates.
     start : ndarray of int, shape (phases + 1,)
         ``g[start[p]:start[p + 1]]`` belong to phase p.
-    table : ndarray of shape (g / 0.01, 801)
-        Relrods to the power of templates, over -s_max … s_max.
+    table : ndarray of shape (2, g / 0.01, 801)
+        Relrods to the two powers of templates, over -s_max … s_max.
     optics : tuple of float
         s_max, wavenumber, 1/Å per px, r_min and r_max in px.
     seen : ndarray of float32, shape (detector_y, detector_x)
@@ -101,15 +107,16 @@ def spots(crystals: list[Crystal], optics: Optics, rings: Rings, valid: np.ndarr
     convolve(inside, disk**2, seen)
     convolve(inside, box, share)
     tables = [bright_reflections(crystal, (r_max + radius_px) * optics.pixel) for crystal in crystals]
-    table, s_max = _relrods(optics, (r_max + radius_px) * optics.pixel, power * _SHARPER)
+    relrods, s_max = _relrods(optics, (r_max + radius_px) * optics.pixel)
+    strength = np.concatenate([f2 / f2.max(initial=1e-30) for _, f2 in tables])
     # Σ over rings of (pixels of a disk of radius R there)² is 16 R³ / 3, that of its π R² pixels in one ring π² R⁴.
     # ``seen`` holds squares of the soft-edged disk, the ring mean takes the disk itself.
     spread = max(1.0, 3 * np.pi**2 * _DISK * radius_px / 16) * ((disk**2).sum() / disk.sum()) ** 2
     return Spots(
         g=np.concatenate([g for g, _ in tables]),
-        amplitude=np.concatenate([(f2 / f2.max(initial=1e-30)) ** (power * _SHARPER) for _, f2 in tables]),
+        amplitude=np.stack([strength ** (power * factor) for factor in _SHARPER]),
         start=np.cumsum([0, *(len(g) for g, _ in tables)]),
-        table=table,
+        table=np.stack([relrods ** (power * factor) for factor in _SHARPER]),
         optics=(s_max, 1 / optics.wavelength, optics.pixel, r_min, r_max),
         seen=seen,
         inside=inside,
@@ -140,7 +147,7 @@ def _attainable(radius: float, box: np.ndarray, disk: np.ndarray, power: float) 
     return float(matched[middle, middle] / np.sqrt((shown.astype(float) ** 2).sum() * (disk**2).sum()))
 
 
-def _relrods(optics: Optics, g_max: float, power: float) -> tuple[np.ndarray, float]:
+def _relrods(optics: Optics, g_max: float) -> tuple[np.ndarray, float]:
     half_width = np.hypot(optics.alpha, _SOFT)
     tail = 1 / (np.sqrt(2 * _TAIL) * np.pi * optics.thickness)
     s_max = min(_S_LIMIT, tail) + g_max * (optics.phi + half_width)
@@ -149,7 +156,7 @@ def _relrods(optics: Optics, g_max: float, power: float) -> tuple[np.ndarray, fl
     table = np.empty((int(np.ceil(g_max / _G_STEP)) + 2, _S_COUNT))
     for row, g in zip(table, _G_STEP * np.arange(len(table)), strict=True):
         lab = np.stack([np.full(_S_COUNT, g), 0 * s, np.sqrt(length**2 - g**2) - 1 / optics.wavelength], -1)
-        row[:] = relrod(lab, optics.wavelength, optics.thickness, optics.phi, half_width) ** power
+        row[:] = relrod(lab, optics.wavelength, optics.thickness, optics.phi, half_width)
     return table, float(s_max)
 
 
@@ -170,17 +177,23 @@ def refine(pattern, spots: Spots, step: float, symmetry: tuple, wanted: int, qua
         Changed. Phase -1 = no candidate: score and quaternion become NaN.
     """
     explained, norm = prepare(pattern, spots)
+
+    def climb(c, first, finest, final):
+        part = slice(spots.start[phase[c]], spots.start[phase[c] + 1])
+        near = _near(quaternion[c], spots.g[part], spots.optics)
+        reflections = spots.g[part][near], spots.amplitude[final, part][near], spots.table[final], spots.optics
+        return search(quaternion[c], first, finest, *reflections, explained, spots.seen, spots.per_ring)
+
     done, missing = 0, wanted if norm > 0 else 0
     while missing > 0 and done < len(phase):
         for c in range(done, min(done + missing, len(phase))):
             if phase[c] >= 0:
-                part = slice(spots.start[phase[c]], spots.start[phase[c] + 1])
-                near = _near(quaternion[c], spots.g[part], spots.optics)
-                reflections = spots.g[part][near], spots.amplitude[part][near], spots.table, spots.optics
-                quaternion[c], found = search(quaternion[c], step, *reflections, explained, spots.seen, spots.per_ring)
+                quaternion[c], found = climb(c, step, _COARSE, 0)
                 score[c] = min(max(found / (norm * spots.best), 0.0), 1.0)
         done = min(done + missing, len(phase))
         missing = wanted - _rank(quaternion[:done], phase[:done], score[:done], symmetry)
+    if norm > 0 and phase[0] >= 0:
+        quaternion[0], _ = climb(0, 2 * _COARSE, _FINE, 1)
 
 
 def _rank(quaternion, phase, score, symmetry) -> int:
@@ -263,23 +276,22 @@ def _near(quaternion, g, optics):
 
 
 @numba.njit(nogil=True, cache=True)
-def search(quaternion, step, g, amplitude, table, optics, explained, seen, per_ring):
-    """Climb from an orientation; return the best one found and its Q ‖B‖ c."""
+def search(quaternion, step, finest, g, amplitude, table, optics, explained, seen, per_ring):
+    """Climb from an orientation by steps in rad that end at ``finest``; return the best one found and its Q ‖B‖ c."""
     q = quaternion.astype(np.float64)
     best = match(q, g, amplitude, table, optics, explained, seen, per_ring)
     done, nearest = 1, np.cos(_REACH * step / 2)
-    while step >= _FINEST and done < _EVALUATIONS:
+    while step >= finest and done < _EVALUATIONS:
         moved = False
-        for axis in range(3):
-            for sign in (1.0, -1.0):
-                trial = _rotated(q, axis, sign * step)
-                if abs((trial * quaternion).sum()) < nearest:
-                    continue
-                value = match(trial, g, amplitude, table, optics, explained, seen, per_ring)
-                done += 1
-                if value > best:
-                    q, best, moved = trial, value, True
-                    break
+        for axis in _AXES:
+            trial = _rotated(q, axis, step)
+            if abs((trial * quaternion).sum()) < nearest:
+                continue
+            value = match(trial, g, amplitude, table, optics, explained, seen, per_ring)
+            done += 1
+            if value > best:
+                q, best, moved = trial, value, True
+                break
         if not moved:
             step /= 2
     return q, best
@@ -304,15 +316,12 @@ def match(quaternion, g, amplitude, table, optics, explained, seen, per_ring):
         y, x = (ny - 1) / 2 + gy / pixel, (nx - 1) / 2 + gx / pixel
         if radius < r_min or radius > r_max or not 0 <= place < table.shape[1] - 1:
             continue
-        if not (0 <= y < ny - 1 and 0 <= x < nx - 1):
+        if not (1 <= y < ny - 2 and 1 <= x < nx - 2):
             continue
         row, s, part = int(np.sqrt(flat2) / _G_STEP + 0.5), int(place), place - int(place)
         a = amplitude[i] * (table[row, s] * (1 - part) + table[row, s + 1] * part)
-        y0, x0, v, u = int(y), int(x), y - int(y), x - int(x)
-        above = explained[y0, x0] * (1 - u) + explained[y0, x0 + 1] * u
-        below = explained[y0 + 1, x0] * (1 - u) + explained[y0 + 1, x0 + 1] * u
         pixels = seen[int(y + 0.5), int(x + 0.5)]
-        product += a * (above * (1 - v) + below * v)
+        product += a * _cubic(explained, y, x)
         norm2 += a * a * pixels
         ring[int(radius)] += a * pixels
     for r in range(len(ring)):
@@ -332,14 +341,37 @@ def _matrix(q):
 
 
 @numba.njit(nogil=True, cache=True)
+def _cubic(image, y, x):
+    """Value between pixels, by Catmull and Rom's cubic: linear interpolation would draw disks to pixel centres."""
+    y0, x0 = int(y), int(x)
+    v, u = y - y0, x - x0
+    a, b, c, d = _weights(u)
+    total = 0.0
+    for i, weight in enumerate(_weights(v)):
+        row = image[y0 - 1 + i]
+        total += weight * (a * row[x0 - 1] + b * row[x0] + c * row[x0 + 1] + d * row[x0 + 2])
+    return total
+
+
+@numba.njit(nogil=True, cache=True)
+def _weights(u):
+    return (
+        u * (u * (1 - 0.5 * u) - 0.5),
+        u * u * (1.5 * u - 2.5) + 1,
+        u * (u * (2 - 1.5 * u) + 0.5),
+        u * u * (0.5 * u - 0.5),
+    )
+
+
+@numba.njit(nogil=True, cache=True)
 def _rotated(q, axis, angle):
-    """q times a rotation by an angle about a lab axis."""
-    c, s = np.cos(angle / 2), np.sin(angle / 2)
-    out = c * q
-    if axis == 0:
-        out += s * np.array([-q[1], q[0], q[3], -q[2]])
-    elif axis == 1:
-        out += s * np.array([-q[2], -q[3], q[0], q[1]])
-    else:
-        out += s * np.array([-q[3], q[2], -q[1], q[0]])
-    return out
+    """q times a rotation by an angle about a lab axis (x, y, z)."""
+    c, (x, y, z) = np.cos(angle / 2), np.sin(angle / 2) * axis
+    return np.array(
+        [
+            q[0] * c - q[1] * x - q[2] * y - q[3] * z,
+            q[0] * x + q[1] * c + q[2] * z - q[3] * y,
+            q[0] * y - q[1] * z + q[2] * c + q[3] * x,
+            q[0] * z + q[1] * y - q[2] * x + q[3] * c,
+        ]
+    )
