@@ -205,6 +205,16 @@ def test_half_a_turn_about_the_beam_is_a_distinct_candidate_of_nearly_equal_corr
     apart = method.misorientation_deg(turned, result.candidate_orientation[0, 0, 1], crystal)
     assert apart < 3
     assert result.reliability[0, 0] < 2
+    assert result.ambiguous[0, 0] == 1
+
+
+def test_half_a_turn_that_is_a_symmetry_or_fits_worse_is_not_flagged(gold, gold_result):
+    along = rotations.from_matrix(rotations.zone_orientations(np.array([[0, 0, 1.0]])))
+    result = method.compute(cube_of(from_diffsims("m-3m", along)), [gold], COARSE)
+    assert result.ambiguous[0, 0] == 0
+    tie = gold_result.candidate_correlation >= 0.99 * gold_result.candidate_correlation[..., :1]
+    assert np.all(gold_result.ambiguous <= (tie.sum(axis=2) > 1))
+    assert np.mean(gold_result.ambiguous) < 0.5
 
 
 def test_a_masked_half_of_the_detector_still_gives_the_orientation(gold, gold_truth, gold_patterns):

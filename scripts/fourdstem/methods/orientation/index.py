@@ -23,7 +23,7 @@ from fourdstem.methods.orientation.candidates import select
 from fourdstem.methods.orientation.matching import Bank, Optics, build_bank, correlate, prepare
 from fourdstem.methods.orientation.polar import choose_rings, polar_map
 from fourdstem.methods.orientation.refinement import Spots, refine, spots
-from fourdstem.methods.orientation.rotations import from_matrix
+from fourdstem.methods.orientation.rotations import from_matrix, misorientation_deg, multiply
 from fourdstem.methods.orientation.templates import scale
 from fourdstem.schema import quantity, setting
 
@@ -31,6 +31,8 @@ log = logging.getLogger("fourdstem")
 
 # Refined candidates may meet; this many times as many are matched, to take the places of those dropped.
 _SPARE = 3
+# Of the correlation: where half a turn about the beam loses less, the two orientations are not told apart.
+_TIE = 0.01
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,9 @@ class Result:
     )
     candidate_correlation: np.ndarray = quantity("scan_y scan_x candidate", "", "Correlations of the candidates")
     candidate_phase: np.ndarray = quantity("scan_y scan_x candidate", "", "Phases of the candidates")
+    ambiguous: np.ndarray = quantity(
+        "scan_y scan_x", "", "1 where half a turn about the beam fits as well within 1 %, and is no symmetry"
+    )
     phase_name: tuple[str, ...] = quantity("phase", "", "Names of the phases")
     foreign_weight: np.ndarray | None = quantity(
         "scan_y scan_x", "", "Share of the averaged weight from positions indexed more than 5° away", default=None
@@ -177,8 +182,22 @@ def _collect(cube: Cube, work, crystals: list[Crystal], params: Params) -> Resul
         candidate_orientation=orientation,
         candidate_correlation=score,
         candidate_phase=phase,
+        ambiguous=_ambiguous(orientation, score, phase, crystals, params.distinct_deg),
         phase_name=tuple(crystal.name for crystal in crystals),
     )
+
+
+def _ambiguous(orientation, score, phase, crystals, distinct_deg) -> np.ndarray:
+    """Flag positions where a candidate is the best one turned by half a turn and nearly as good."""
+    turned = multiply(orientation[..., :1, :], np.array([0, 0, 0, 1.0]))
+    alike = (score >= (1 - _TIE) * score[..., :1]) & (phase == phase[..., :1])
+    alike[..., 0] = False
+    flags = np.zeros(score.shape[:2], np.uint8)
+    for index, crystal in enumerate(crystals):
+        y, x, c = np.nonzero(alike & (phase == index))
+        apart = misorientation_deg(turned[y, x, 0], orientation[y, x, c], crystal)
+        flags[y[apart < distinct_deg], x[apart < distinct_deg]] = 1
+    return flags
 
 
 def _geometry(cube: Cube, crystals: list[Crystal], params: Params):

@@ -184,15 +184,29 @@ def refine(pattern, spots: Spots, step: float, symmetry: tuple, wanted: int, qua
         reflections = spots.g[part][near], spots.amplitude[final, part][near], spots.table[final], spots.optics
         return search(quaternion[c], first, finest, *reflections, explained, spots.seen, spots.per_ring)
 
-    done, missing = 0, wanted if norm > 0 else 0
-    while missing > 0 and done < len(phase):
-        for c in range(done, min(done + missing, len(phase))):
+    def refine_to(first, last):
+        for c in range(first, last):
             if phase[c] >= 0:
                 quaternion[c], found = climb(c, step, _COARSE, 0)
                 score[c] = min(max(found / (norm * spots.best), 0.0), 1.0)
-        done = min(done + missing, len(phase))
-        missing = wanted - _rank(quaternion[:done], phase[:done], score[:done], symmetry)
-    if norm > 0 and phase[0] >= 0:
+        return _rank(quaternion[:last], phase[:last], score[:last], symmetry)
+
+    if norm == 0:
+        return
+    done = min(wanted, len(phase))
+    kept = refine_to(0, done)
+    if phase[0] >= 0 and done < len(phase):
+        # Half a turn about the beam changes a pattern least of all turns: the best candidate's is always tried.
+        w, x, y, z = quaternion[0]
+        quaternion[-1], phase[-1] = quaternion[done], phase[done]
+        quaternion[done], phase[done] = (-z, y, -x, w), phase[0]
+        done += 1
+        kept = refine_to(done - 1, done)
+    while kept < wanted and done < len(phase):
+        first, done = done, min(done + wanted - kept, len(phase))
+        kept = refine_to(first, done)
+    _blank(wanted, quaternion, phase, score)
+    if phase[0] >= 0:
         quaternion[0], _ = climb(0, 2 * _COARSE, _FINE, 1)
 
 
@@ -204,8 +218,12 @@ def _rank(quaternion, phase, score, symmetry) -> int:
     order = np.argsort(~kept, kind="stable")
     quaternion[:], phase[:], score[:] = quaternion[order], phase[order], score[order]
     count = int(kept.sum())
-    quaternion[count:], phase[count:], score[count:] = np.nan, -1, np.nan
+    _blank(count, quaternion, phase, score)
     return count
+
+
+def _blank(first, quaternion, phase, score) -> None:
+    quaternion[first:], phase[first:], score[first:] = np.nan, -1, np.nan
 
 
 def prepare(pattern: np.ndarray, spots: Spots) -> tuple[np.ndarray, float]:
