@@ -30,6 +30,7 @@ def map_of(orientation, phase, names):
     """A result that holds what the writers read; correlation and reliability differ from place to place."""
     ramp = np.linspace(0.25, 0.75, phase.size, dtype=np.float32).reshape(phase.shape)
     nothing = {"candidate_orientation": None, "candidate_correlation": None, "candidate_phase": None}
+    nothing["ambiguous"] = None
     return method.Result(
         orientation=np.where((phase >= 0)[..., None], orientation, np.nan),
         phase=phase,
