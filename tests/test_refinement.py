@@ -10,6 +10,8 @@ from test_orientation import COARSE, DISK, OPTICS, PIXEL, SIZE, cube_of, random_
 
 from fourdstem.methods import orientation as method
 from fourdstem.methods.orientation import matching, polar, refinement, rotations, templates
+from fourdstem.methods.orientation.spots import _kernel, convolve
+from fourdstem.methods.orientation.spots import spots as spots_of
 
 LENS = matching.Optics(OPTICS.wavelength_angstrom, PIXEL, DISK, 1e-3, 0.0, 100.0)
 STEP = np.deg2rad(1.0)
@@ -21,7 +23,9 @@ def drawn(crystal, quaternions):
     patterns = np.zeros((len(quaternions), SIZE, SIZE))
     for pattern, matrix in zip(patterns, rotations.to_matrix(quaternions), strict=True):
         lab = g @ matrix
-        templates.render(lab, f2 * templates.relrod(lab, LENS.wavelength, 100.0, 0.0, 1e-3), PIXEL, DISK, pattern)
+        templates.render(
+            lab, f2 * templates.relrod(lab, LENS.wavelength, np.full(len(lab), 100.0), 0.0, 1e-3), PIXEL, DISK, pattern
+        )
     return (patterns / patterns.max() * 1000).astype(np.float32)
 
 
@@ -53,7 +57,7 @@ def symmetry(gold):
 
 def disks(gold, valid=None):
     valid = np.ones((SIZE, SIZE)) if valid is None else valid
-    return refinement.spots([gold], LENS, polar.choose_rings(4, (SIZE - 1) / 2, DISK), valid, 0.25)
+    return spots_of([gold], LENS, polar.choose_rings(4, (SIZE - 1) / 2, DISK), valid, 0.25)
 
 
 def refined(pattern, spots, symmetry, starts):
@@ -119,20 +123,20 @@ def test_the_score_of_drawn_disks_equals_their_correlation_with_the_pattern(gold
     explained, norm = refinement.prepare(patterns[0], spots)
     lab = spots.g @ rotations.to_matrix(truth[0])
     amplitude = spots.amplitude[0] * templates.relrod(
-        lab, LENS.wavelength, 100.0, 0.0, np.hypot(1e-3, np.deg2rad(0.5))
+        lab, LENS.wavelength, np.full(len(lab), 100.0), 0.0, np.hypot(1e-3, np.deg2rad(0.5))
     ) ** (0.25 * 1.2)
     template, rows = np.zeros((SIZE, SIZE)), np.mgrid[:SIZE, :SIZE]
     for (x, y, _), a in zip(lab / PIXEL + (SIZE - 1) / 2, amplitude, strict=True):
         template += a * np.clip(1.2 * DISK + 0.5 - np.hypot(rows[0] - y, rows[1] - x), 0, 1)
     pattern = np.zeros((SIZE, SIZE), np.float32)
-    refinement.convolve(patterns[0] * spots.inside, spots.box, pattern)
+    convolve(patterns[0] * spots.inside, spots.box, pattern)
     norm_again = refinement.flatten(pattern, spots.weight, spots.ring, 0.25)
     for ring in range(spots.ring.max() + 1):
         chosen = spots.ring == ring
         template[chosen] -= template[chosen].mean() if chosen.any() else 0
     template[spots.ring < 0] = 0
     expected = (template * pattern).sum() / np.linalg.norm(template)
-    rest = spots.g, spots.amplitude[0], spots.table[0], spots.optics, explained, spots.seen, spots.per_ring
+    rest = spots.g, spots.amplitude[0], spots.row, spots.table[0], spots.optics, explained, spots.seen, spots.per_ring
     assert norm_again == norm
     assert refinement.match(truth[0], *rest) == pytest.approx(
         expected, rel=0.12
@@ -142,10 +146,10 @@ def test_the_score_of_drawn_disks_equals_their_correlation_with_the_pattern(gold
 
 def test_convolution_equals_that_of_scipy():
     rng = np.random.default_rng(0)
-    image, kernel = rng.random((13, 9)).astype(np.float32), refinement._kernel(2.3)
-    for convolve in (refinement.convolve, refinement.convolve.py_func):
+    image, kernel = rng.random((13, 9)).astype(np.float32), _kernel(2.3)
+    for function in (convolve, convolve.py_func):
         out = np.empty_like(image)
-        convolve(image, kernel, out)
+        function(image, kernel, out)
         assert np.allclose(out, correlate(image, kernel, mode="constant"), atol=1e-4)
 
 
@@ -168,7 +172,17 @@ def test_a_step_of_the_search_is_a_rotation_about_a_lab_axis(truth):
 def test_the_compiled_search_equals_the_interpreted_one(gold, truth, patterns):
     spots = disks(gold)
     explained, _ = refinement.prepare(patterns[1], spots)
-    rest = STEP, np.deg2rad(0.1), spots.g, spots.amplitude[0], spots.table[0], spots.optics, explained, spots.seen
+    rest = (
+        STEP,
+        np.deg2rad(0.1),
+        spots.g,
+        spots.amplitude[0],
+        spots.row,
+        spots.table[0],
+        spots.optics,
+        explained,
+        spots.seen,
+    )
     rest = *rest, spots.per_ring
     start = turned(truth[1:2], 0.8)[0]
     compiled, interpreted = refinement.search(start, *rest), refinement.search.py_func(start, *rest)

@@ -69,11 +69,11 @@ def test_excitation_error_breaks_friedel_pairs_as_the_ewald_sphere_does(gold):
     rotation = np.array([[np.cos(tilt), 0, -np.sin(tilt)], [0, 1, 0], [np.sin(tilt), 0, np.cos(tilt)]])
     q = rotations.from_matrix(rotation.T)
     lab = np.array([[0.49, 0, 0], [-0.49, 0, 0]]) @ rotations.to_matrix(q)
-    weight = templates.relrod(lab, OPTICS.wavelength_angstrom, 100.0, 0.0, 0.0)
+    weight = templates.relrod(lab, OPTICS.wavelength_angstrom, np.full(2, 100.0), 0.0, 0.0)
     s = -lab[:, 2] - (0.49**2) * OPTICS.wavelength_angstrom / 2
     assert np.allclose(weight, 1 / (1 + 2 * (np.pi * s * 100) ** 2), rtol=2e-2)
     assert weight[np.argmin(np.abs(s))] == weight.max()
-    assert np.allclose(weight, templates.relrod.py_func(lab, OPTICS.wavelength_angstrom, 100.0, 0.0, 0.0))
+    assert np.allclose(weight, templates.relrod.py_func(lab, OPTICS.wavelength_angstrom, np.full(2, 100.0), 0.0, 0.0))
 
 
 def test_relrod_averages_over_tilt_and_precession_as_numerical_integration_does():
@@ -87,11 +87,11 @@ def test_relrod_averages_over_tilt_and_precession_as_numerical_integration_does(
         return 1 / (1 + 2 * (np.pi * s * thickness) ** 2)
 
     tilts = np.linspace(-0.006, 0.006, 20001) * g
-    assert templates.relrod(lab, wavelength, thickness, 0.0, 0.006)[0] == pytest.approx(
+    assert templates.relrod(lab, wavelength, np.full(1, thickness), 0.0, 0.006)[0] == pytest.approx(
         lorentz(s + tilts).mean(), rel=1e-3
     )
     ring = g * 0.01 * np.cos(np.linspace(0, 2 * np.pi, 3600, endpoint=False))
-    found = templates.relrod(lab, wavelength, thickness, 0.01, 0.004)[0]
+    found = templates.relrod(lab, wavelength, np.full(1, thickness), 0.01, 0.004)[0]
     tilts = np.linspace(-0.004, 0.004, 401)[:, None] * g
     assert found == pytest.approx(lorentz(s + ring + tilts).mean(), rel=2e-2)
 
@@ -120,3 +120,27 @@ def test_the_polar_map_keeps_constants_and_finds_directions():
     radius, azimuth = np.unravel_index(down.argmax(), down.shape)
     assert azimuth == rings.azimuths // 4
     assert rings.radius[radius] == pytest.approx(20, abs=rings.width)
+
+
+def test_two_beams_make_the_relrod_that_blackman_s_excitation_error_gives(gold):
+    wavelength, thickness = OPTICS.wavelength_angstrom, 180.0
+    g, f2 = templates.bright_reflections(gold, 1.2)
+    again, strength, length = templates.rods(gold, 1.2, wavelength, thickness, "two_beam")
+    assert np.array_equal(g, again)
+    distance = templates.extinction_distance(gold, f2, wavelength)
+    for s in (0.0, 0.004, 0.05):
+        expected = f2 / (1 + 2 * (np.pi * thickness) ** 2 * (s**2 + 1 / distance**2))
+        assert np.allclose(strength / (1 + 2 * (np.pi * s * length) ** 2), expected)
+    assert templates.intensity_model("auto", 0) == "two_beam"
+    assert templates.intensity_model("auto", 9) == templates.intensity_model("kinematical", 0) == "kinematical"
+    thin = templates.rods(gold, 1.2, wavelength, 1.0, "two_beam")
+    assert np.allclose(thin[1], f2, rtol=2e-3)
+
+
+def test_extinction_distances_of_gold_are_those_of_another_code(gold):
+    # py4DSTEM 0.14.18, 200 kV, Weickenmeier and Kohl's factors, displacement of 0.087 Å: 234 Å (111), 264 Å (200).
+    g, f2 = templates.bright_reflections(gold, 0.55)
+    distance = templates.extinction_distance(gold, f2, OPTICS.wavelength_angstrom)
+    order = np.argsort(np.linalg.norm(g, axis=1))
+    assert distance[order[0]] == pytest.approx(234, rel=0.06)
+    assert distance[order[8]] == pytest.approx(264, rel=0.06)

@@ -133,9 +133,10 @@ def _template(ax, sample, result, example: Example) -> None:
     at = example.y, example.x
     if result.phase[at] < 0:
         return
-    thickness = sample.settings("orientation_averaged").get("thickness_angstrom", 200.0)
+    used = sample.settings("orientation_averaged")
+    model = used.get("thickness_angstrom", 200.0), used.get("intensity", "auto")
     crystal = sample.crystals[int(result.phase[at])]
-    spots = template_pattern(crystal, result.orientation[at], sample.acquisition, sample.detector_shape, thickness)
+    spots = template_pattern(crystal, result.orientation[at], sample.acquisition, sample.detector_shape, *model)
     spots = spots[spots[:, 2] > 0.01]
     radius = max(float(sample.preprocess.beam_radius_px), 1.0) + 1.2
     angle = np.linspace(0, 2 * np.pi, 41)

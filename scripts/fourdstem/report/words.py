@@ -7,6 +7,7 @@ import numpy as np
 from fourdstem.calibration import wavelength_angstrom
 from fourdstem.figures.maps import thousands
 from fourdstem.methods.nonlocal_average import doubts
+from fourdstem.methods.orientation import intensity_model
 from fourdstem.report.sample import Sample
 from fourdstem.report.text import Text, number, percent
 
@@ -253,7 +254,8 @@ def _said_orientation(sample: Sample, cited: list[str]) -> str:
     phases = " and ".join(f"{escape(c.name)} (Laue class {c.laue_class})" for c in sample.crystals)
     text = f"Orientations of {phases} were mapped on {' and '.join(sample.orientation)} patterns by matching with "
     if "sampling_deg" in settings:
-        text += f"kinematical templates every {number(settings['sampling_deg'])}°, for a thickness of "
+        model = intensity_model(settings["intensity"], sample.acquisition.precession_mrad).replace("_", "-")
+        text += f"{model} templates every {number(settings['sampling_deg'])}°, for a thickness of "
         text += f"{number(settings['thickness_angstrom'])} Å"
     energy = sample.acquisition.beam_energy_kev
     text += f" at λ = {wavelength_angstrom(energy):.5f} Å" if energy else ""

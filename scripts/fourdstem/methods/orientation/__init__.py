@@ -6,7 +6,7 @@ from fourdstem.methods.orientation.foreign import foreign_weight
 from fourdstem.methods.orientation.index import Params, Result, compute
 from fourdstem.methods.orientation.orix_map import orix_tree
 from fourdstem.methods.orientation.rotations import misorientation_deg
-from fourdstem.methods.orientation.templates import template_pattern
+from fourdstem.methods.orientation.templates import intensity_model, template_pattern
 
 __all__ = [
     "Params",
@@ -16,6 +16,7 @@ __all__ = [
     "ctf_text",
     "foreign_weight",
     "hkl_axes",
+    "intensity_model",
     "misorientation_deg",
     "orix_tree",
     "template_pattern",

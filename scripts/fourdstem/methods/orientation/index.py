@@ -22,9 +22,10 @@ from fourdstem.errors import InputError
 from fourdstem.methods.orientation.candidates import select
 from fourdstem.methods.orientation.matching import Bank, Optics, build_bank, correlate, prepare
 from fourdstem.methods.orientation.polar import choose_rings, polar_map
-from fourdstem.methods.orientation.refinement import Spots, refine, spots
+from fourdstem.methods.orientation.refinement import refine
 from fourdstem.methods.orientation.rotations import from_matrix, misorientation_deg, multiply
-from fourdstem.methods.orientation.templates import scale
+from fourdstem.methods.orientation.spots import Spots, spots
+from fourdstem.methods.orientation.templates import intensity_model, scale
 from fourdstem.schema import quantity, setting
 
 log = logging.getLogger("fourdstem")
@@ -47,6 +48,12 @@ class Params:
     sampling_deg: float = setting(1.0, "Distance between neighbouring zone axes.", minimum=0.2, maximum=10)
     thickness_angstrom: float = setting(
         200.0, "Thickness of the specimen; its inverse is the length of relrods.", above=0, maximum=10000
+    )
+    intensity: str = setting(
+        "auto",
+        "Intensities of templates: two_beam damps and widens strong reflections as the thickness asks; "
+        "kinematical suits precession and very thin crystals; auto takes two_beam where there is no precession.",
+        choices=("auto", "two_beam", "kinematical"),
     )
     g_max_inv_angstrom: float | None = setting(
         None, "Reflections beyond are ignored; null takes the circle that the detector holds.", above=0, maximum=20
@@ -229,6 +236,7 @@ def _geometry(cube: Cube, crystals: list[Crystal], params: Params):
         alpha=(acquisition.convergence_mrad or 0) * 1e-3,
         phi=acquisition.precession_mrad * 1e-3,
         thickness=params.thickness_angstrom,
+        intensity=intensity_model(params.intensity, acquisition.precession_mrad),
     )
     return optics, choose_rings(r_min, r_max, disk)
 

@@ -26,7 +26,7 @@ from fourdstem.crystal import Crystal
 from fourdstem.methods.orientation.azimuth import PEAKS, harmonics, peaks, peaks_torch
 from fourdstem.methods.orientation.polar import Rings, polar_map
 from fourdstem.methods.orientation.rotations import from_matrix, reduced_directions, zone_orientations
-from fourdstem.methods.orientation.templates import bright_reflections, relrod, render
+from fourdstem.methods.orientation.templates import relrod, render, rods
 
 _CHUNK = 256
 # Templates correlated at a time: their coefficients shall fit into the cache.
@@ -72,7 +72,7 @@ class Bank:
 
 @dataclass(frozen=True)
 class Optics:
-    """What templates need to know, in Å and rad: see `templates`."""
+    """What templates need to know, in Å and rad; intensity is "kinematical" or "two_beam": see `templates`."""
 
     wavelength: float
     pixel: float
@@ -80,6 +80,7 @@ class Optics:
     alpha: float
     phi: float
     thickness: float
+    intensity: str = "kinematical"
 
 
 def build_bank(
@@ -132,12 +133,12 @@ def _polar_templates(crystal, zones, optics, rings, sampling_deg, power):
 def draw(crystal: Crystal, zones: np.ndarray, optics: Optics, half: int, sampling_deg: float) -> np.ndarray:
     """Templates as float32 images (n, (2 half + 1)²), each standing for a cell of the grid of zone axes."""
     size = 2 * half + 1
-    g, f2 = bright_reflections(crystal, half * optics.pixel)
+    g, strength, length = rods(crystal, half * optics.pixel, optics.wavelength, optics.thickness, optics.intensity)
     half_width = np.hypot(optics.alpha, np.deg2rad(sampling_deg) / 2)
     images = np.zeros((len(zones), size, size), np.float32)
     for image, zone in zip(images, zones, strict=True):
         lab = g @ zone
-        intensity = f2 * relrod(lab, optics.wavelength, optics.thickness, optics.phi, half_width)
+        intensity = strength * relrod(lab, optics.wavelength, length, optics.phi, half_width)
         shown = intensity > _FAINT * intensity.max()
         render(lab[shown], intensity[shown], optics.pixel, optics.disk_px, image)
     return images.reshape(len(zones), -1)

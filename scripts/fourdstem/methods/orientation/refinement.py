@@ -1,7 +1,7 @@
 """Candidates turned off the grid, and ranked anew.
 
-A template here is a list of disks: their places follow from the orientation, their amplitudes are kinematical
-intensities raised to a power. Pattern B: counts, averaged over half a disk's radius, raised to the power, freed of
+A template here is a list of disks: their places follow from the orientation, their amplitudes are intensities (see
+`templates`) raised to a power. Pattern B: counts, averaged over half a disk's radius, raised to the power, freed of
 the mean of every ring of pixels; K: a disk a little larger than the beam. With D = B convolved with K::
 
     Q = Σ a_i D(x_i) / (‖B‖ ‖T‖ c)
@@ -12,26 +12,12 @@ alone reach. Disks are taken not to overlap: where they do, Q is too large and i
 are searched by steps along the lab axes, halved whenever none of them helps.
 """
 
-from dataclasses import dataclass
-
 import numba
 import numpy as np
 
-from fourdstem.crystal import Crystal
 from fourdstem.methods.orientation.candidates import distinct
-from fourdstem.methods.orientation.matching import Optics
-from fourdstem.methods.orientation.polar import Rings
-from fourdstem.methods.orientation.templates import bright_reflections, relrod
+from fourdstem.methods.orientation.spots import Spots, convolve
 
-# Radii in units of the disk's.
-_BOX, _DISK = 0.5, 1.2
-# The power of templates in units of the patterns', for ranking candidates and for turning the best one to its final
-# place. Averaging evens out strong disks less than weak ones: a power above the patterns' ranked simulated many-beam
-# patterns best. Angles are most accurate where both are alike.
-_SHARPER = (1.2, 1.0)
-# Half-width of tilts to average over, beside the convergence. Many-beam intensities follow the excitation error
-# less sharply than relrods; without it a template hangs on disks that the crystal shows differently.
-_SOFT = np.deg2rad(0.5)
 # Steps of the search: tilts in eight directions, turns about the beam. Ridges run between the axes.
 _AXES = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [1, -1, 0]]) / np.sqrt([[1], [1], [1], [2], [2]])
 _AXES = np.concatenate([_AXES, -_AXES])
@@ -40,124 +26,6 @@ _AXES = np.concatenate([_AXES, -_AXES])
 _COARSE, _FINE = np.deg2rad(0.1), np.deg2rad(0.02)
 _EVALUATIONS = 150
 _REACH = 4.0
-# Relrods are tabulated: |g| in 1/Å, excitation errors up to where they fall to 1e-4 or to the limit in 1/Å.
-_G_STEP, _S_COUNT, _S_LIMIT, _TAIL = 0.01, 801, 0.2, 1e-4
-
-
-@dataclass(frozen=True)
-class Spots:
-    """Reflections of all phases and where a pattern may show them.
-
-    Attributes
-    ----------
-    g : ndarray of shape (n, 3)
-        In the crystal frame, 1/Å.
-    amplitude : ndarray of shape (2, n)
-        (|F|² / strongest of its phase) to the two powers of templates.
-    start : ndarray of int, shape (phases + 1,)
-        ``g[start[p]:start[p + 1]]`` belong to phase p.
-    table : ndarray of shape (2, g / 0.01, 801)
-        Relrods to the two powers of templates, over -s_max … s_max.
-    optics : tuple of float
-        s_max, wavenumber, 1/Å per px, r_min and r_max in px.
-    seen : ndarray of float32, shape (detector_y, detector_x)
-        Squared norm, on pixels that count, of a disk there.
-    inside : ndarray of float32, shape (detector_y, detector_x)
-        1 where the pixel counts.
-    weight : ndarray of float32, shape (detector_y, detector_x)
-        Turns sums under ``box`` into means.
-    ring : ndarray of int, shape (detector_y, detector_x)
-        Whole radius, px; -1 where the pixel does not count.
-    per_ring : ndarray of shape (ring,)
-        Number of such pixels by whole radius in px, times the rings that a disk spreads over
-        (and a factor of its edge).
-    box, disk : ndarray of float32, shape (odd, odd)
-        Kernels.
-    best : float
-        c of the module docstring.
-    power : float
-        Of patterns.
-    """
-
-    g: np.ndarray
-    amplitude: np.ndarray
-    start: np.ndarray
-    table: np.ndarray
-    optics: tuple[float, ...]
-    seen: np.ndarray
-    inside: np.ndarray
-    weight: np.ndarray
-    ring: np.ndarray
-    per_ring: np.ndarray
-    box: np.ndarray
-    disk: np.ndarray
-    best: float
-    power: float
-
-
-def spots(crystals: list[Crystal], optics: Optics, rings: Rings, valid: np.ndarray, power: float) -> Spots:
-    """Prepare the refinement on patterns with these valid pixels (detector_y, detector_x)."""
-    r_min, r_max = rings.radius[0] - rings.width / 2, rings.radius[-1] + rings.width / 2
-    y, x = (np.arange(n) - (n - 1) / 2 for n in valid.shape)
-    radius = np.hypot(y[:, None], x)
-    inside = ((np.asarray(valid) != 0) & (radius >= r_min) & (radius <= r_max)).astype(np.float32)
-    radius_px = max(optics.disk_px, 1.0)
-    box, disk = _kernel(_BOX * radius_px), _kernel(_DISK * radius_px)
-    seen, share = np.empty_like(inside), np.empty_like(inside)
-    convolve(inside, disk**2, seen)
-    convolve(inside, box, share)
-    tables = [bright_reflections(crystal, (r_max + radius_px) * optics.pixel) for crystal in crystals]
-    relrods, s_max = _relrods(optics, (r_max + radius_px) * optics.pixel)
-    strength = np.concatenate([f2 / f2.max(initial=1e-30) for _, f2 in tables])
-    # Σ over rings of (pixels of a disk of radius R there)² is 16 R³ / 3, that of its π R² pixels in one ring π² R⁴.
-    # ``seen`` holds squares of the soft-edged disk, the ring mean takes the disk itself.
-    spread = max(1.0, 3 * np.pi**2 * _DISK * radius_px / 16) * ((disk**2).sum() / disk.sum()) ** 2
-    return Spots(
-        g=np.concatenate([g for g, _ in tables]),
-        amplitude=np.stack([strength ** (power * factor) for factor in _SHARPER]),
-        start=np.cumsum([0, *(len(g) for g, _ in tables)]),
-        table=np.stack([relrods ** (power * factor) for factor in _SHARPER]),
-        optics=(s_max, 1 / optics.wavelength, optics.pixel, r_min, r_max),
-        seen=seen,
-        inside=inside,
-        weight=np.where(inside > 0, 1 / np.maximum(share, 1e-6), 0).astype(np.float32),
-        ring=np.where(inside > 0, radius.astype(int), -1),
-        per_ring=np.bincount(radius.astype(int).ravel(), inside.ravel()) * spread,
-        box=box,
-        disk=disk,
-        best=_attainable(radius_px, box, disk, power),
-        power=power,
-    )
-
-
-def _kernel(radius: float) -> np.ndarray:
-    reach = int(np.ceil(radius + 0.5))
-    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
-    return np.clip(radius + 0.5 - np.hypot(y, x), 0, 1).astype(np.float32)
-
-
-def _attainable(radius: float, box: np.ndarray, disk: np.ndarray, power: float) -> float:
-    """Correlation of a lone disk, prepared like a pattern, with the disk of a template."""
-    beam = np.pad(_kernel(radius), len(disk))
-    shown, matched = np.empty_like(beam), np.empty_like(beam)
-    convolve(beam, box / box.sum(), shown)
-    shown **= np.float32(power)
-    convolve(shown, disk, matched)
-    middle = len(beam) // 2
-    return float(matched[middle, middle] / np.sqrt((shown.astype(float) ** 2).sum() * (disk**2).sum()))
-
-
-def _relrods(optics: Optics, g_max: float) -> tuple[np.ndarray, float]:
-    half_width = np.hypot(optics.alpha, _SOFT)
-    tail = 1 / (np.sqrt(2 * _TAIL) * np.pi * optics.thickness)
-    s_max = min(_S_LIMIT, tail) + g_max * (optics.phi + half_width)
-    s = np.linspace(-s_max, s_max, _S_COUNT)
-    length = np.sqrt(s**2 + 1 / optics.wavelength**2) - s
-    table = np.empty((int(np.ceil(g_max / _G_STEP)) + 2, _S_COUNT))
-    for row, g in zip(table, _G_STEP * np.arange(len(table)), strict=True):
-        lab = np.stack([np.full(_S_COUNT, g), 0 * s, np.sqrt(length**2 - g**2) - 1 / optics.wavelength], -1)
-        row[:] = relrod(lab, optics.wavelength, optics.thickness, optics.phi, half_width)
-    return table, float(s_max)
 
 
 def refine(pattern, spots: Spots, step: float, symmetry: tuple, wanted: int, quaternion, phase, score) -> None:
@@ -181,7 +49,8 @@ def refine(pattern, spots: Spots, step: float, symmetry: tuple, wanted: int, qua
     def climb(c, first, finest, final):
         part = slice(spots.start[phase[c]], spots.start[phase[c] + 1])
         near = _near(quaternion[c], spots.g[part], spots.optics)
-        reflections = spots.g[part][near], spots.amplitude[final, part][near], spots.table[final], spots.optics
+        reflections = spots.g[part][near], spots.amplitude[final, part][near], spots.row[part][near]
+        reflections = *reflections, spots.table[final], spots.optics
         return search(quaternion[c], first, finest, *reflections, explained, spots.seen, spots.per_ring)
 
     def refine_to(first, last):
@@ -236,24 +105,6 @@ def prepare(pattern: np.ndarray, spots: Spots) -> tuple[np.ndarray, float]:
 
 
 @numba.njit(nogil=True, cache=True)
-def convolve(image, kernel, out):
-    """Sum of a kernel (odd sides, symmetric) around every pixel; nothing lies beyond the edge."""
-    ny, nx = image.shape
-    reach = kernel.shape[0] // 2
-    padded = np.zeros((ny + 2 * reach, nx + 2 * reach), np.float32)
-    padded[reach : reach + ny, reach : reach + nx] = image
-    out[:] = 0
-    for y in range(ny):
-        total = out[y]
-        for i in range(2 * reach + 1):
-            for j in range(2 * reach + 1):
-                weight, row = kernel[i, j], padded[y + i, j:]
-                if weight > 0:
-                    for x in range(nx):
-                        total[x] += weight * row[x]
-
-
-@numba.njit(nogil=True, cache=True)
 def flatten(sums, weight, ring, power):
     """Raise ``sums`` times ``weight`` to the power and take ring means away, in place; 0 where ring is -1. ‖B‖."""
     # Ring -1 is the last entry here.
@@ -294,10 +145,10 @@ def _near(quaternion, g, optics):
 
 
 @numba.njit(nogil=True, cache=True)
-def search(quaternion, step, finest, g, amplitude, table, optics, explained, seen, per_ring):
+def search(quaternion, step, finest, g, amplitude, row, table, optics, explained, seen, per_ring):
     """Climb from an orientation by steps in rad that end at ``finest``; return the best one found and its Q ‖B‖ c."""
     q = quaternion.astype(np.float64)
-    best = match(q, g, amplitude, table, optics, explained, seen, per_ring)
+    best = match(q, g, amplitude, row, table, optics, explained, seen, per_ring)
     done, nearest = 1, np.cos(_REACH * step / 2)
     while step >= finest and done < _EVALUATIONS:
         moved = False
@@ -305,7 +156,7 @@ def search(quaternion, step, finest, g, amplitude, table, optics, explained, see
             trial = _rotated(q, axis, step)
             if abs((trial * quaternion).sum()) < nearest:
                 continue
-            value = match(trial, g, amplitude, table, optics, explained, seen, per_ring)
+            value = match(trial, g, amplitude, row, table, optics, explained, seen, per_ring)
             done += 1
             if value > best:
                 q, best, moved = trial, value, True
@@ -316,7 +167,7 @@ def search(quaternion, step, finest, g, amplitude, table, optics, explained, see
 
 
 @numba.njit(nogil=True, cache=True)
-def match(quaternion, g, amplitude, table, optics, explained, seen, per_ring):
+def match(quaternion, g, amplitude, row, table, optics, explained, seen, per_ring):
     """Q ‖B‖ c of one orientation; 0 where the pattern would show none of its reflections."""
     s_max, wavenumber, pixel, r_min, r_max = optics
     m = _matrix(quaternion)
@@ -336,8 +187,8 @@ def match(quaternion, g, amplitude, table, optics, explained, seen, per_ring):
             continue
         if not (1 <= y < ny - 2 and 1 <= x < nx - 2):
             continue
-        row, s, part = int(np.sqrt(flat2) / _G_STEP + 0.5), int(place), place - int(place)
-        a = amplitude[i] * (table[row, s] * (1 - part) + table[row, s + 1] * part)
+        s, part = int(place), place - int(place)
+        a = amplitude[i] * (table[row[i], s] * (1 - part) + table[row[i], s + 1] * part)
         pixels = seen[int(y + 0.5), int(x + 0.5)]
         product += a * _cubic(explained, y, x)
         norm2 += a * a * pixels

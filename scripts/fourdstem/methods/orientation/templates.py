@@ -1,6 +1,6 @@
-"""Kinematical templates: which reflections shine at an orientation, how strongly, and their disks.
+"""Templates: which reflections shine at an orientation, how strongly, and their disks.
 
-Intensity of reflection g, with F from `crystal.structure_factors` (Debye–Waller factor included), s the
+Kinematical intensity of reflection g, with F from `crystal.structure_factors` (Debye–Waller factor included), s the
 excitation error and t the thickness::
 
     I = |F|² ⟨L(s + g φ cos ω + g τ)⟩_ω,τ,   L(s) = 1 / (1 + 2 (π s t)²)
@@ -10,6 +10,15 @@ makes most of a pattern. φ is the precession angle, averaged over its azimuth �
 ±h, h² = α² + (δ/2)²: the rocking inside a disk (α, convergence semi-angle) and the cell of the grid of zone
 axes that one template stands for (δ, its spacing; 0 where the orientation is known). Without δ, orientations
 between grid points would match no template.
+
+Two beams (Blackman, doi:10.1098/rspa.1939.0109): the wave swings between the direct and the diffracted beam, and s
+is replaced by √(s² + 1/ξ²) with the extinction distance ξ = π V / (λ γ |F|). That is again such a relrod, fainter and
+wider::
+
+    |F|² → |F|² / A,   t → t / √A,   A = 1 + 2 (π t / ξ)²
+
+so strong reflections of a crystal thicker than ξ / 4 no longer outshine the others, and stay bright farther from the
+Bragg condition.
 """
 
 import numba
@@ -22,6 +31,7 @@ from fourdstem.methods.orientation.rotations import to_matrix
 
 # Reflections weaker than this part of the strongest |F|² never show.
 _ABSENT = 1e-6
+_COMPTON = 0.02426310  # h / (m c) in Å
 
 
 def template_pattern(
@@ -30,6 +40,7 @@ def template_pattern(
     acquisition: Acquisition,
     detector_shape: tuple[int, int],
     thickness_angstrom: float = 200.0,
+    intensity: str = "auto",
 ) -> np.ndarray:
     """Reflections of one orientation in a corrected pattern, for drawing a template over it.
 
@@ -44,6 +55,7 @@ def template_pattern(
         (detector_y, detector_x), px.
     thickness_angstrom : float
         Length of the relrods is its inverse.
+    intensity : {"auto", "kinematical", "two_beam"}
 
     Returns
     -------
@@ -51,20 +63,28 @@ def template_pattern(
         y, x in px and intensity relative to the strongest, for all above 1e-3, strongest first.
     """
     pixel, wavelength = scale(acquisition)
+    model = intensity_model(intensity, acquisition.precession_mrad)
     ny, nx = detector_shape
     g_max = np.hypot(ny, nx) / 2 * pixel
-    g, f2 = bright_reflections(crystal, g_max)
+    g, strength, length = rods(crystal, g_max, wavelength, thickness_angstrom, model)
     lab = g @ to_matrix(orientation)
     alpha, phi = (acquisition.convergence_mrad or 0) * 1e-3, acquisition.precession_mrad * 1e-3
-    weight = relrod(lab, wavelength, thickness_angstrom, phi, alpha)
+    weight = relrod(lab, wavelength, length, phi, alpha)
     y, x = (ny - 1) / 2 + lab[:, 1] / pixel, (nx - 1) / 2 + lab[:, 0] / pixel
-    spots = np.stack([y, x, f2 * weight], -1)
+    spots = np.stack([y, x, strength * weight], -1)
     spots = spots[(y > -0.5) & (x > -0.5) & (y < ny - 0.5) & (x < nx - 0.5)]
     if len(spots) == 0:
         return spots
     spots[:, 2] /= max(spots[:, 2].max(), np.finfo(float).tiny)
     spots = spots[spots[:, 2] > 1e-3]
     return spots[np.argsort(-spots[:, 2], kind="stable")]
+
+
+def intensity_model(setting: str, precession_mrad: float) -> str:
+    """Return "two_beam" or "kinematical"; "auto" is the first where there is no precession."""
+    if setting != "auto":
+        return setting
+    return "kinematical" if precession_mrad > 0 else "two_beam"
 
 
 def scale(acquisition: Acquisition) -> tuple[float, float]:
@@ -87,6 +107,41 @@ def bright_reflections(crystal: Crystal, g_max: float) -> tuple[np.ndarray, np.n
     return g[keep], f2[keep]
 
 
+def rods(crystal: Crystal, g_max: float, wavelength: float, thickness: float, intensity: str) -> tuple:
+    """Reflections that are not absent, and the relrod of each.
+
+    Parameters
+    ----------
+    crystal : Crystal
+    g_max : float
+        1/Å.
+    wavelength, thickness : float
+        Å.
+    intensity : {"kinematical", "two_beam"}
+
+    Returns
+    -------
+    g : ndarray of shape (n, 3)
+        In the crystal frame, 1/Å.
+    strength : ndarray of shape (n,)
+        Intensity at the Bragg condition, in units of their own.
+    length : ndarray of shape (n,)
+        Thickness in Å whose inverse is the length of the relrod.
+    """
+    g, f2 = bright_reflections(crystal, g_max)
+    damping = np.ones(len(f2))
+    if intensity == "two_beam":
+        damping += 2 * (np.pi * thickness / extinction_distance(crystal, f2, wavelength)) ** 2
+    return g, f2 / damping, thickness / np.sqrt(damping)
+
+
+def extinction_distance(crystal: Crystal, f2: np.ndarray, wavelength: float) -> np.ndarray:
+    """ξ = π V / (λ γ |F|) in Å, of reflections with |F|² in Å² for electrons at rest."""
+    volume = abs(np.linalg.det(crystal.lattice))
+    gamma = np.hypot(1, _COMPTON / wavelength)
+    return np.pi * volume / (wavelength * gamma * np.sqrt(f2))
+
+
 @numba.njit(nogil=True, cache=True)
 def relrod(lab, wavelength, thickness, phi, half_width):
     """Weight of each reflection by its excitation error (module docstring).
@@ -95,7 +150,9 @@ def relrod(lab, wavelength, thickness, phi, half_width):
     ----------
     lab : ndarray of shape (n, 3)
         g in the lab frame, 1/Å.
-    wavelength, thickness : float
+    wavelength : float
+        Å.
+    thickness : ndarray of shape (n,)
         Å.
     phi, half_width : float
         Precession angle and half-width of the tilts to average over, rad.
@@ -106,9 +163,9 @@ def relrod(lab, wavelength, thickness, phi, half_width):
     """
     k0 = 1 / wavelength
     steps = 36 if phi > 0 else 1
-    slope = np.sqrt(2) * np.pi * thickness
     weight = np.zeros(len(lab))
     for i in range(len(lab)):
+        slope = np.sqrt(2) * np.pi * thickness[i]
         g = np.hypot(lab[i, 0], lab[i, 1])
         length = np.hypot(g, k0 + lab[i, 2])
         s = (k0 * k0 - length * length) / (2 * length)

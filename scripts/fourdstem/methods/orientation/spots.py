@@ -1,0 +1,169 @@
+"""What the refinement knows of all phases and of the detector: reflections, relrods, disks, rings."""
+
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+
+from fourdstem.crystal import Crystal
+from fourdstem.methods.orientation.matching import Optics
+from fourdstem.methods.orientation.polar import Rings
+from fourdstem.methods.orientation.templates import relrod, rods
+
+# Radii in units of the disk's.
+_BOX, _DISK = 0.5, 1.2
+# The power of templates in units of the patterns', for ranking candidates and for turning the best one to its final
+# place. Averaging evens out strong disks less than weak ones: a power above the patterns' ranked simulated many-beam
+# patterns best. Angles are most accurate where both are alike.
+_SHARPER = (1.2, 1.0)
+# Half-width of tilts to average over, beside the convergence. Many-beam intensities follow the excitation error
+# less sharply than relrods; without it a template hangs on disks that the crystal shows differently.
+_SOFT = np.deg2rad(0.5)
+# Relrods are tabulated: |g| in 1/Å, excitation errors up to where the widest falls to 1e-4 or to the limit in 1/Å.
+_G_STEP, _S_COUNT, _S_LIMIT, _TAIL = 0.01, 1601, 0.2, 1e-4
+# Relrods whose lengths differ by less share a row of the table.
+_LENGTH_STEP = 0.03
+
+
+@dataclass(frozen=True)
+class Spots:
+    """Reflections of all phases and where a pattern may show them.
+
+    Attributes
+    ----------
+    g : ndarray of shape (n, 3)
+        In the crystal frame, 1/Å.
+    amplitude : ndarray of shape (2, n)
+        (Strength / greatest of its phase) to the two powers of templates.
+    start : ndarray of int, shape (phases + 1,)
+        ``g[start[p]:start[p + 1]]`` belong to phase p.
+    row : ndarray of int, shape (n,)
+        Of the table: relrods of one |g| and one length.
+    table : ndarray of shape (2, row, 1601)
+        Relrods to the two powers of templates, over -s_max … s_max.
+    optics : tuple of float
+        s_max, wavenumber, 1/Å per px, r_min and r_max in px.
+    seen : ndarray of float32, shape (detector_y, detector_x)
+        Squared norm, on pixels that count, of a disk there.
+    inside : ndarray of float32, shape (detector_y, detector_x)
+        1 where the pixel counts.
+    weight : ndarray of float32, shape (detector_y, detector_x)
+        Turns sums under ``box`` into means.
+    ring : ndarray of int, shape (detector_y, detector_x)
+        Whole radius, px; -1 where the pixel does not count.
+    per_ring : ndarray of shape (ring,)
+        Number of such pixels by whole radius in px, times the rings that a disk spreads over
+        (and a factor of its edge).
+    box, disk : ndarray of float32, shape (odd, odd)
+        Kernels.
+    best : float
+        c of the module docstring.
+    power : float
+        Of patterns.
+    """
+
+    g: np.ndarray
+    amplitude: np.ndarray
+    start: np.ndarray
+    row: np.ndarray
+    table: np.ndarray
+    optics: tuple[float, ...]
+    seen: np.ndarray
+    inside: np.ndarray
+    weight: np.ndarray
+    ring: np.ndarray
+    per_ring: np.ndarray
+    box: np.ndarray
+    disk: np.ndarray
+    best: float
+    power: float
+
+
+def spots(crystals: list[Crystal], optics: Optics, rings: Rings, valid: np.ndarray, power: float) -> Spots:
+    """Prepare the refinement on patterns with these valid pixels (detector_y, detector_x)."""
+    r_min, r_max = rings.radius[0] - rings.width / 2, rings.radius[-1] + rings.width / 2
+    y, x = (np.arange(n) - (n - 1) / 2 for n in valid.shape)
+    radius = np.hypot(y[:, None], x)
+    inside = ((np.asarray(valid) != 0) & (radius >= r_min) & (radius <= r_max)).astype(np.float32)
+    radius_px = max(optics.disk_px, 1.0)
+    box, disk = _kernel(_BOX * radius_px), _kernel(_DISK * radius_px)
+    seen, share = np.empty_like(inside), np.empty_like(inside)
+    convolve(inside, disk**2, seen)
+    convolve(inside, box, share)
+    g_max = (r_max + radius_px) * optics.pixel
+    found = [rods(c, g_max, optics.wavelength, optics.thickness, optics.intensity) for c in crystals]
+    g, length = np.concatenate([part[0] for part in found]), np.concatenate([part[2] for part in found])
+    strength = np.concatenate([part[1] / part[1].max(initial=1e-30) for part in found])
+    row, relrods, s_max = _relrods(optics, np.linalg.norm(g, axis=1), length)
+    # Σ over rings of (pixels of a disk of radius R there)² is 16 R³ / 3, that of its π R² pixels in one ring π² R⁴.
+    # ``seen`` holds squares of the soft-edged disk, the ring mean takes the disk itself.
+    spread = max(1.0, 3 * np.pi**2 * _DISK * radius_px / 16) * ((disk**2).sum() / disk.sum()) ** 2
+    return Spots(
+        g=g,
+        amplitude=np.stack([strength ** (power * factor) for factor in _SHARPER]),
+        start=np.cumsum([0, *(len(part[0]) for part in found)]),
+        row=row,
+        table=np.stack([relrods ** (power * factor) for factor in _SHARPER]),
+        optics=(s_max, 1 / optics.wavelength, optics.pixel, r_min, r_max),
+        seen=seen,
+        inside=inside,
+        weight=np.where(inside > 0, 1 / np.maximum(share, 1e-6), 0).astype(np.float32),
+        ring=np.where(inside > 0, radius.astype(int), -1),
+        per_ring=np.bincount(radius.astype(int).ravel(), inside.ravel()) * spread,
+        box=box,
+        disk=disk,
+        best=_attainable(radius_px, box, disk, power),
+        power=power,
+    )
+
+
+def _kernel(radius: float) -> np.ndarray:
+    reach = int(np.ceil(radius + 0.5))
+    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    return np.clip(radius + 0.5 - np.hypot(y, x), 0, 1).astype(np.float32)
+
+
+def _attainable(radius: float, box: np.ndarray, disk: np.ndarray, power: float) -> float:
+    """Correlation of a lone disk, prepared like a pattern, with the disk of a template."""
+    beam = np.pad(_kernel(radius), len(disk))
+    shown, matched = np.empty_like(beam), np.empty_like(beam)
+    convolve(beam, box / box.sum(), shown)
+    shown **= np.float32(power)
+    convolve(shown, disk, matched)
+    middle = len(beam) // 2
+    return float(matched[middle, middle] / np.sqrt((shown.astype(float) ** 2).sum() * (disk**2).sum()))
+
+
+def _relrods(optics: Optics, g: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Rows of reflections by |g| and length of relrod, the table, s_max."""
+    half_width = np.hypot(optics.alpha, _SOFT)
+    tail = 1 / (np.sqrt(2 * _TAIL) * np.pi * length.min())
+    s_max = min(_S_LIMIT, tail) + g.max() * (optics.phi + half_width)
+    s = np.linspace(-s_max, s_max, _S_COUNT)
+    along = np.sqrt(s**2 + 1 / optics.wavelength**2) - s
+    kinds = np.stack([np.round(g / _G_STEP), np.round(np.log(length) / _LENGTH_STEP)], axis=1)
+    kinds, row = np.unique(kinds, axis=0, return_inverse=True)
+    table = np.empty((len(kinds), _S_COUNT))
+    for values, (steps, logarithm) in zip(table, kinds, strict=True):
+        radius, thickness = steps * _G_STEP, np.full(_S_COUNT, np.exp(logarithm * _LENGTH_STEP))
+        lab = np.stack([0 * s + radius, 0 * s, np.sqrt(along**2 - radius**2) - 1 / optics.wavelength], -1)
+        values[:] = relrod(lab, optics.wavelength, thickness, optics.phi, half_width)
+    return row.ravel(), table, float(s_max)
+
+
+@numba.njit(nogil=True, cache=True)
+def convolve(image, kernel, out):
+    """Sum of a kernel (odd sides, symmetric) around every pixel; nothing lies beyond the edge."""
+    ny, nx = image.shape
+    reach = kernel.shape[0] // 2
+    padded = np.zeros((ny + 2 * reach, nx + 2 * reach), np.float32)
+    padded[reach : reach + ny, reach : reach + nx] = image
+    out[:] = 0
+    for y in range(ny):
+        total = out[y]
+        for i in range(2 * reach + 1):
+            for j in range(2 * reach + 1):
+                weight, row = kernel[i, j], padded[y + i, j:]
+                if weight > 0:
+                    for x in range(nx):
+                        total[x] += weight * row[x]
