@@ -4,7 +4,7 @@ from fourdstem.stage import stage
 
 with stage(snakemake) as job:
     from fourdstem import crystal, formats, io
-    from fourdstem.estimate import estimate_text
+    from fourdstem.estimate import estimate_text, values_in_force
     from fourdstem.methods import scan as method
 
     params = job.settings(method.Params)
@@ -17,6 +17,9 @@ with stage(snakemake) as job:
         counts = method.select(raw.data, scan_shape, params)
         acquisition = method.selected_acquisition(acquisition, params, counts.shape[:2])
         mask = formats.read_mask(acquisition.mask, raw.shape[-2:]) if acquisition.mask else None
+        for note in raw.notes:
+            job.say(f"{job.input.raw}: {note}")
+        job.say(values_in_force(acquisition, origins))
         job.say(estimate_text(counts.shape, counts.dtype.itemsize))
         names = {"unit": "counts", "long_name": "counts as recorded", "frame": "recorded"}
         with io.create(job.output.result, job.process, acquisition) as file:

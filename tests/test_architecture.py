@@ -29,14 +29,16 @@ ALLOWED = {
     "crystal": {"errors", "calibration", "jit"},
     "rotations": {"crystal"},
     "methods": BASE,
-    "formats": {"calibration", "errors", "files", "schema"},
+    "watch": set(),
+    "formats": {"calibration", "errors", "files", "schema", "watch"},
     "io": {"cube", "calibration", "geometry", "formats", "schema", "errors", "files"},
     # What the Snakefile reads, before any environment exists.
     "provenance": {"errors", "files"},
-    "config": {"errors"},
+    "config_text": {"errors"},
+    "config": {"config_text", "errors"},
     # What surrounds a job.
     "origins": set(),
-    "stage": {"device", "origins", "provenance", "errors", "files", "schema"},
+    "stage": {"device", "origins", "provenance", "errors", "files", "schema", "watch"},
     "estimate": {"calibration", "errors"},
     # What people read: results in, pictures and words out.
     "figures": {"schema", "methods", "crystal", "geometry", "calibration", "rotations", "io", "files", "jit"},
@@ -51,13 +53,15 @@ ALLOWED = {
     "environments": set(),
     "headers": {"config", "crystal", "formats", "methods", "errors", "schema"},
     "generated": {"config", "calibration", "schema"},
+    "faults": {"calibration", "config", "formats", "headers", "methods", "errors", "schema", "watch"},
     "__main__": {"errors", "provenance", "config", "environments", "generated", "headers", "inspection", "figures"},
 }
 RULE_EDGES = {"evaluation": {"orientation"}}  # method -> methods whose results it reads
 ONLY_IN = {  # third party -> the units that may import it
-    "h5py": {"io", "formats"},
-    "hdf5plugin": {"io", "formats"},
-    "rsciio": {"formats"},
+    "h5py": {"io", "formats", "faults"},
+    "hdf5plugin": {"io", "formats", "faults"},
+    "hypothesis": {"faults"},  # no user needs it
+    "rsciio": {"formats", "faults"},
     "dask": {"formats"},
     "imageio": {"formats"},
     "matplotlib": {"figures"},
@@ -65,7 +69,7 @@ ONLY_IN = {  # third party -> the units that may import it
     "nbconvert": {"notebook"},
     "nbformat": {"notebook"},
     "jsonschema": {"config"},
-    "yaml": {"config"},
+    "yaml": {"config_text", "faults"},
     "spglib": {"crystal"},
     "snakemake": set(),
 }
@@ -145,7 +149,7 @@ def test_only_the_device_module_asks_what_torch_has(path):
     assert not asked or unit_of(path) == "device"
 
 
-@pytest.mark.parametrize("name", ["config", "provenance", "errors", "files"])
+@pytest.mark.parametrize("name", ["config", "config_text", "provenance", "errors", "files"])
 def test_what_the_snakefile_reads_needs_jsonschema_at_most(name):
     names = {n.split(".")[0] for n in names_imported(top_level_statements(parse(LIBRARY / f"{name}.py")))}
     assert names <= set(sys.stdlib_module_names) | {"fourdstem", "jsonschema"}

@@ -21,6 +21,7 @@ from fourdstem import environments
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "scripts"
 TABLE = environments.read_table(ROOT)
+PACKAGES = environments.packages(TABLE)
 RULES = sorted(TABLE["environments"])
 # The job asks for a device only if its script says `job.device`; only then is torch imported.
 ON_DEMAND = {(SCRIPTS / "fourdstem" / "stage.py", "fourdstem.device"): "job.device"}
@@ -43,7 +44,7 @@ def lines_of(rule):
 
 
 def conda_name(package):
-    return TABLE["packages"][package].get("conda", package)
+    return PACKAGES[package].get("conda", package)
 
 
 # ---- imports, followed through the library -------------------------------------------------------------------
@@ -99,7 +100,7 @@ def third_party(start, root=SCRIPTS):
 
 def provider(name):
     """Return the package of the table that an import comes from, or None."""
-    for package, entry in TABLE["packages"].items():
+    for package, entry in PACKAGES.items():
         own = entry.get("import", package)
         if name == own or name.startswith(own + "."):
             return package
@@ -183,8 +184,8 @@ def test_channels_are_conda_forge_alone_and_pip_is_not_used(rule):
 
 @pytest.mark.parametrize("rule", RULES)
 def test_conda_and_pip_agree_on_major_and_minor(rule):
-    pins = {r.name: r for r in requirements("requirements.txt")}
-    pip_name = {conda_name(package): package for package in TABLE["packages"]}
+    pins = {r.name: r for r in requirements("requirements.txt") + requirements("requirements-test.txt")}
+    pip_name = {conda_name(package): package for package in PACKAGES}
     for line in lines_of(rule)["dependencies"]:
         name, version = line.split(" =")
         if name == "python":

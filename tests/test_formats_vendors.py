@@ -1,6 +1,5 @@
 """Velox, NCEM, TopSpin, DigitalMicrograph, ARINA, Direct Electron: axes, scan shape and calibration as written."""
 
-import json
 import struct
 
 import h5py
@@ -8,29 +7,10 @@ import numpy as np
 import pytest
 from raw_files import COUNTS, SHAPE, refuses, write_dm4
 
+from fourdstem.faults.writers import FRAMES, GUID, write_topspin, write_velox
 from fourdstem.formats import open_raw
 
-FRAMES = COUNTS.reshape(15, 8, 6)
-GUID = "a0dba950-15bf-4a74-a81c-9cea8560c2c8"
-
-
 # ---- Velox and NCEM ---------------------------------------------------------------------------------------
-
-
-def write_velox(path, frames, unit="1/m", more=()):
-    """Write a Velox image stack: (y, x, frame), JSON in a column of bytes per frame."""
-    said = {
-        "Optics": {"AccelerationVoltage": "200000"},
-        "BinaryResult": {"PixelSize": {"width": "2e8", "height": "2e8"}, "PixelUnitX": unit, "PixelUnitY": unit},
-    }
-    text = np.frombuffer(json.dumps(said).encode().ljust(4000, b"\0"), np.uint8)
-    with h5py.File(path, "w") as file:
-        file["Version"] = json.dumps({"format": "Velox", "version": "1.11"})
-        for key, data in (("7f2a", frames), *more):
-            stored = np.moveaxis(data, 0, -1)
-            image = file.create_group(f"Data/Image/{key}")
-            image.create_dataset("Data", data=stored, chunks=(*stored.shape[:2], 1))
-            image["Metadata"] = np.repeat(text[:, None], len(data), axis=1)
 
 
 def test_a_velox_stack_reads_back_frame_by_frame_with_its_calibration(tmp_path):
@@ -106,15 +86,6 @@ def test_an_ncem_emd_is_turned_only_where_its_units_say_so(tmp_path, turned, cal
 
 
 # ---- TopSpin ----------------------------------------------------------------------------------------------
-
-
-def write_topspin(path, positions, place=GUID, dtype="f4"):
-    """Write frames as TopSpin does: one dataset each, beam position in metres as XML beside it."""
-    xml = "<M><C/><P><V><N/><V><X>{x!r}</X><Y>{y!r}</Y></V></V></P></M>"
-    with h5py.File(path, "a") as file:
-        for i, (y, x) in enumerate(positions):
-            file[f"{place}/{i}/Data"] = FRAMES[i % 15].astype(dtype)
-            file[f"{place}/{i}/Metadata"] = np.bytes_(xml.format(x=float(x), y=float(y)))
 
 
 RASTER = [(1.8e-7 + 2e-9 * y, 1.7e-7 + 4e-9 * x) for y in range(3) for x in range(5)]

@@ -76,7 +76,7 @@ def test_either_pixel_serves_whatever_is_needed():
         ({"beam_energy_kev": 200000.0}, {}, ("200000", "from the file", "eV", "beam_energy_kev: 200")),
         ({}, {"beam_energy_kev": 0.2}, ("0.2", "from the config", "> 1")),
         ({}, {"beam_energy_kev": float("nan")}, ("nan",)),
-        ({}, {"scan_step_angstrom": [20, 0]}, ("[20, 0]", "> 0")),
+        ({}, {"scan_step_angstrom": [20, 0]}, ("[20, 0]", ">= 0.001")),
         ({"scan_step_angstrom": 20.0}, {}, ("20.0", "from the file", "[scan_y, scan_x]")),
         ({"beam_energy_kev": "200 kV"}, {}, ("200 kV", "from the file", "one number")),
         ({}, {"convergence_mrad": -1}, ("-1", ">= 0 and <= 200")),

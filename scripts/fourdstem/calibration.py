@@ -16,13 +16,16 @@ class Acquisition:
     )
     scan_shape: tuple[int, int] | None = setting(None, "Positions along scan_y and scan_x.", minimum=1)
     scan_step_angstrom: tuple[float, float] | None = setting(
-        None, "Distance between positions along scan_y and scan_x.", above=0, maximum=1e6
+        None, "Distance between positions along scan_y and scan_x.", minimum=1e-3, maximum=1e6
     )
     detector_pixel_inv_angstrom: float | None = setting(
-        None, "|g| per detector pixel, without the factor 2 pi.", above=0, maximum=10
+        None, "|g| per detector pixel, without the factor 2 pi.", minimum=1e-6, maximum=10
     )
     detector_pixel_mrad: float | None = setting(
-        None, "Scattering angle per detector pixel; give this or detector_pixel_inv_angstrom.", above=0, maximum=100
+        None,
+        "Scattering angle per detector pixel; give this or detector_pixel_inv_angstrom.",
+        minimum=1e-6,
+        maximum=100,
     )
     scan_rotation_deg: float = setting(
         0.0, "Turns detector axes onto scan axes; positive from +x towards +y (down).", minimum=-360, maximum=360

@@ -5,15 +5,20 @@ descriptions come from ``config.schema.json``, which is generated from the stage
 """
 
 import copy
+import datetime
 import difflib
 import json
+import math
 import re
 from pathlib import Path
 
 import jsonschema
 
+from fourdstem import config_text
+from fourdstem.config_text import shown
 from fourdstem.errors import ConfigError
 
+load = config_text.load
 SCHEMA = Path(__file__).with_name("config.schema.json")
 STAGES = ("virtual_image", "nonlocal_average", "orientation", "grains")  # those that a sample may list
 RESERVED = ("provenance", "summary", "logs")  # names of folders and files beside the samples
@@ -26,28 +31,6 @@ NEEDED_BY = {  # acquisition keys without which a stage means nothing
 def read_schema() -> dict:
     """Return the JSON schema of the configuration."""
     return json.loads(SCHEMA.read_text(encoding="utf-8"))
-
-
-def load(path) -> dict:
-    """Read a YAML configuration.
-
-    Raises
-    ------
-    ConfigError
-        If the file is missing or is not YAML, with line and column.
-    """
-    import yaml
-
-    path = Path(path)
-    if not path.is_file():
-        raise ConfigError([f"{path}: no such file; give the path of a YAML configuration"], str(path))
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError([f"not readable as YAML: {' '.join(str(error).split())}"], str(path)) from None
-    if not isinstance(config, dict):
-        raise ConfigError([f"expected `samples:` and settings, found {type(config).__name__}"], str(path))
-    return config
 
 
 # ---- what is wrong ----------------------------------------------------------------------------------------
@@ -63,49 +46,34 @@ def check(config: dict, *files) -> None:
     *files : path
         The files that it was loaded from. A key given twice shows only there: loading keeps its last value.
     """
-    mistakes = [line for file in files for line in _repeated_keys(Path(file))]
-    for error in jsonschema.Draft202012Validator(read_schema()).iter_errors(config):
+    name = ", ".join(map(str, files)) or "config"
+    mistakes = [line for file in files for line in config_text.check_text(Path(file))]
+    if endless := config_text.check_structure(config):
+        raise ConfigError(mistakes + endless, name)
+    for error in _Validator(read_schema()).iter_errors(config):
         mistakes += _explain(error, config)
+    mistakes += config_text.check_values(config)
     samples = [s for s in _list(config, "samples") if isinstance(s, dict)]
     phases = [p for p in _list(config, "phases") if isinstance(p, dict)]
     mistakes += _repeated("sample", samples) + _repeated("phase", phases)
     for phase in phases:
-        mistakes += _missing_file(f"phase {phase.get('name')}", "cif", phase.get("cif"))
+        mistakes += _missing_file(f"phase {_short(phase.get('name'))}", "cif", phase.get("cif"))
     defined = [p.get("name") for p in phases]
     for sample in samples:
         mistakes += _check_sample(sample, defined)
+    if not mistakes:  # only then is it known what is in force
+        mistakes = [line for sample in samples for line in _check_settings(config, sample["name"])]
     if mistakes:
-        raise ConfigError(mistakes, ", ".join(map(str, files)) or "config")
+        raise ConfigError(mistakes, name)
 
 
-def _repeated_keys(file: Path) -> list[str]:
-    import yaml
-
-    found = []
-
-    class Loader(yaml.SafeLoader):
-        def compose_mapping_node(self, anchor):
-            node = super().compose_mapping_node(anchor)
-            found.extend(_given_twice([key for key, _ in node.value]))
-            return node
-
-    try:
-        yaml.compose(file.read_text(encoding="utf-8"), Loader=Loader)
-    except yaml.YAMLError:  # JSON with tabs: Snakemake reads it, YAML does not
-        return []
-    return [
-        f"{file}, line {n}: key `{key}` was given before, in line {first}; keep one" for n, key, first in sorted(found)
-    ]
-
-
-def _given_twice(keys: list) -> list[tuple[int, str, int]]:
-    first, found = {}, []
-    for key in keys:
-        line, name = key.start_mark.line + 1, (key.tag, str(key.value))
-        if name in first and key.tag != "tag:yaml.org,2002:merge":  # of several `<<` none is lost
-            found.append((line, key.value, first[name]))
-        first.setdefault(name, line)
-    return found
+# Of JSON's standard 4.0 is an integer; of Python's slices it is not.
+_Validator = jsonschema.validators.extend(
+    jsonschema.Draft202012Validator,
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine(
+        "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
+    ),
+)
 
 
 def _list(config: dict, key: str) -> list:
@@ -116,34 +84,43 @@ def _list(config: dict, key: str) -> list:
 def _repeated(kind: str, entries: list[dict]) -> list[str]:
     names = [str(e.get("name")).lower() for e in entries]
     twice = sorted({n for n in names if names.count(n) > 1})
-    return [f"{kind} {n}: the name is used {names.count(n)} times; give each {kind} a name of its own" for n in twice]
+    return [
+        f"{kind} {_short(n)}: the name is used {names.count(n)} times; give each {kind} a name of its own"
+        for n in twice
+    ]
 
 
 def _missing_file(where: str, key: str, path) -> list[str]:
     if not isinstance(path, str):
         return []
-    file = Path(path)
-    if not file.exists():
-        near = difflib.get_close_matches(file.name, _names_beside(file), 1)
-        hint = f"; did you mean {file.with_name(near[0])}?" if near else ""
-        base = "" if file.is_absolute() else f" (looked in {Path.cwd()})"
-        return [f"{where}: {key} {path} does not exist{base}{hint}"]
-    if file.is_dir() and file.suffix == ".zspy":  # HyperSpy's, a zarr store
-        return []
-    if not file.is_file():
-        return [f"{where}: {key} {path} is a folder; give a file"]
-    if file.stat().st_size == 0:
-        return [f"{where}: {key} {path} is empty (0 bytes)"]
-    return []
+    file, said = Path(path), f"{where}: {key} {shown(path) if len(path) > 200 else path}"
+    if set(path) & set("{}*\n"):
+        return [f"{said} holds one of {{ }} *, which Snakemake takes for a pattern; rename the file"]
+    try:
+        if not file.exists():
+            near = difflib.get_close_matches(file.name, _names_beside(file), 1)
+            hint = f"; did you mean {file.with_name(near[0])}?" if near else ""
+            base = "" if file.is_absolute() else f" (looked in {Path.cwd()})"
+            return [f"{said} does not exist{base}{hint}"]
+        if file.is_dir() and file.suffix == ".zspy":  # HyperSpy's, a zarr store
+            return []
+        if not file.is_file():
+            return [f"{said} is {'a folder' if file.is_dir() else 'no regular file'}; give a file"]
+        if file.stat().st_size == 0:
+            return [f"{said} is empty (0 bytes)"]
+        with file.open("rb"):
+            return []
+    except OSError as error:  # a name too long, no permission, a disk that is gone
+        return [f"{said} cannot be read ({error.strerror}); give a file that can be"]
 
 
 def _names_beside(file: Path) -> list[str]:
-    return [p.name for p in file.parent.iterdir()] if file.parent.is_dir() else []
+    return [p.name for p in file.parent.iterdir()] if file.name and file.parent.is_dir() else []
 
 
 def _check_sample(sample: dict, phases: list) -> list[str]:
-    where = f"sample {sample.get('name', '?')}"
-    mistakes = []
+    where = f"sample {_short(sample.get('name', '?'))}"
+    mistakes, stages = [], sample.get("stages")
     if str(sample.get("name")).lower() in RESERVED:
         mistakes.append(f"{where}: this name is used by the results folder itself; choose another")
     if ("file" in sample) == ("simulate" in sample):
@@ -159,11 +136,34 @@ def _check_sample(sample: dict, phases: list) -> list[str]:
     used = sample.get("phases") if isinstance(sample.get("phases"), list) else []
     for name in used:
         if name not in phases:
-            mistakes.append(f"{where}: phase {name!r} is not defined under `phases:`{_did_you_mean(name, phases)}")
-    needs_phase = "simulate" in sample or {"orientation", "grains"} & set(map(str, sample.get("stages") or []))
+            mistakes.append(f"{where}: phase {shown(name)} is not defined under `phases:`{_did_you_mean(name, phases)}")
+    listed = set(map(str, stages)) if isinstance(stages, list) else set()
+    needs_phase = "simulate" in sample or {"orientation", "grains"} & listed
     if needs_phase and not used:
         mistakes.append(f"{where}: `phases:` is empty, but orientation and simulate need at least one phase with a CIF")
     return mistakes + _check_roi(where, sample.get("roi"))
+
+
+def _check_settings(config: dict, name: str) -> list[str]:
+    """Say which settings in force contradict each other; a stage would find it after hours."""
+    where, mistakes = f"sample {name}", []
+    limits = settings(config, name, "virtual_image")
+    for key in ("bright_field_outer", "dark_field_inner", "dark_field_outer"):
+        given = [f"virtual_image.{key}_{unit}" for unit in ("px", "mrad") if limits[f"{key}_{unit}"] is not None]
+        if len(given) == 2:
+            mistakes.append(f"{where}: {given[0]} and {given[1]} are both in force; give one")
+    for unit in ("px", "mrad"):
+        inner, outer = limits[f"dark_field_inner_{unit}"], limits[f"dark_field_outer_{unit}"]
+        if inner is not None and outer is not None and inner >= outer:
+            mistakes.append(
+                f"{where}: virtual_image.dark_field_inner_{unit} {inner:g} is not below {outer:g}, the outer one"
+            )
+    own = Path("results", name).resolve()
+    for key in ("file", "truth"):
+        path = sample_named(config, name).get(key)
+        if path is not None and own in Path(path).resolve().parents:
+            mistakes.append(f"{where}: {key} {path} lies among the results of this sample; move it elsewhere")
+    return mistakes
 
 
 def _check_roi(where: str, roi) -> list[str]:
@@ -175,27 +175,34 @@ def _check_roi(where: str, roi) -> list[str]:
 
 
 def _did_you_mean(name, allowed) -> str:
-    near = difflib.get_close_matches(str(name), [str(a) for a in allowed], 1)
-    return f"; did you mean {near[0]}?" if near else f"; known are: {', '.join(map(str, allowed)) or 'none'}"
+    near = difflib.get_close_matches(_short(name), [_short(a) for a in allowed], 1)
+    return f"; did you mean {near[0]}?" if near else f"; known are: {', '.join(map(_short, allowed)) or 'none'}"
+
+
+def _short(name) -> str:
+    text = str(name)
+    return text if len(text) <= 100 else f"{text[:70]}..."
 
 
 def _explain(error, config: dict) -> list[str]:
-    place = _place(error.absolute_path, config)
+    place, found = _place(error.absolute_path, config), shown(error.instance)
     if error.validator == "additionalProperties":
         allowed = list(error.schema.get("properties", {}))
         unknown = [k for k in error.instance if k not in allowed]
-        return [f"{place}: unknown key `{k}`{_did_you_mean(k, allowed)}" for k in unknown]
+        return [f"{place}: unknown key `{_short(k)}`{_did_you_mean(k, allowed)}" for k in unknown]
     if error.validator == "enum":
-        allowed = error.validator_value
-        return [f"{place}: {error.instance!r} is not allowed{_did_you_mean(error.instance, allowed)}"]
+        return [f"{place}: {found} is not allowed{_did_you_mean(error.instance, error.validator_value)}"]
     if error.validator == "type":
         wanted = error.validator_value if isinstance(error.validator_value, str) else " or ".join(error.validator_value)
-        return [f"{place}: {error.instance!r} is {_yaml_type(error.instance)}, expected {wanted}"]
+        return [f"{place}: {found} is {_yaml_type(error.instance)}, expected {wanted}{_hint(error.instance, wanted)}"]
     if error.validator == "required":
         missing = re.findall(r"'(.*?)'", error.message)[:1]
         return [f"{place}: `{missing[0]}` is missing"]
     if error.validator == "pattern":
-        return [f"{place}: {error.instance!r} may hold only letters, digits, - and _ (no spaces, no /)"]
+        return [f"{place}: {found} may hold only letters, digits, - and _ (no spaces, no /)"]
+    if error.validator == "uniqueItems":
+        twice = [v for i, v in enumerate(error.instance) if v in error.instance[:i]]
+        return [f"{place}: {found} names {shown(twice[0])} more than once; keep one"]
     limits = {
         "minimum": "is below the minimum",
         "maximum": "is above the maximum",
@@ -203,15 +210,34 @@ def _explain(error, config: dict) -> list[str]:
         "exclusiveMaximum": "must be less than",
         "minItems": "has too few entries; at least",
         "maxItems": "has too many entries; at most",
+        "maxLength": "is too long; letters at most:",
     }
     if error.validator in limits:
-        return [f"{place}: {error.instance!r} {limits[error.validator]} {error.validator_value}"]
+        return [f"{place}: {found} {limits[error.validator]} {error.validator_value}"]
     return [f"{place}: {error.message}"]
 
 
 def _yaml_type(value) -> str:
-    names = {bool: "a boolean", str: "text", dict: "a mapping", list: "a list", type(None): "null"}
-    return names.get(type(value), "a number")
+    names = {
+        bool: "a boolean", str: "text", dict: "a mapping", list: "a list", type(None): "null", int: "a number",
+        float: "a number with a point", datetime.date: "a date", datetime.datetime: "a date",
+    }  # fmt: skip
+    return names.get(type(value), f"of type {type(value).__name__}")
+
+
+def _hint(value, wanted: str) -> str:
+    """Say how to write what was probably meant: YAML reads 1e5 as text, and yes, no, on, off as booleans."""
+    if wanted.startswith("string"):
+        return "" if isinstance(value, dict | list | type(None)) else "; put it in quotes"
+    if isinstance(value, float) and value.is_integer() and "integer" in wanted:
+        return f"; write {int(value)}"
+    if isinstance(value, str) and wanted.split()[0] in ("number", "integer"):
+        try:
+            number = float(value.replace(",", "."))
+        except ValueError:
+            return ""
+        return f"; write {int(number) if number.is_integer() else number}" if math.isfinite(number) else ""
+    return ""
 
 
 def _place(path, config: dict) -> str:
@@ -220,7 +246,7 @@ def _place(path, config: dict) -> str:
         node = node[key]
         if isinstance(key, int):
             name = node.get("name") if isinstance(node, dict) else None
-            words[-1] = f"{words[-1].rstrip('s')} {name}" if name else f"{words[-1]}[{key}]"
+            words[-1] = f"{words[-1].rstrip('s')} {_short(name)}" if name else f"{words[-1]}[{key}]"
         else:
             words.append(str(key))
     return ".".join(words) or "config"

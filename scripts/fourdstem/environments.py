@@ -22,10 +22,18 @@ def conda_spec(name: str, package: dict) -> str:
     return f"{package.get('conda', name)} ={major_minor}"
 
 
+def packages(table: dict) -> dict:
+    """Return every package that a rule may list; the tests' own ones too, which a study of faults uses."""
+    testing = {
+        name: {"version": entry} if isinstance(entry, str) else entry for name, entry in table["testing"].items()
+    }
+    return table["packages"] | testing
+
+
 def conda_environment(table: dict, rule: str) -> str:
     """Return the conda environment file of one rule."""
-    packages = sorted(table["environments"][rule])
-    specs = [f"python ={table['python']['conda']}", *(conda_spec(p, table["packages"][p]) for p in packages)]
+    known, listed = packages(table), sorted(table["environments"][rule])
+    specs = [f"python ={table['python']['conda']}", *(conda_spec(p, known[p]) for p in listed)]
     lines = ["channels:", "  - conda-forge", "  - nodefaults", "dependencies:", *(f"  - {spec}" for spec in specs)]
     return HEAD + "\n".join(lines) + "\n"
 

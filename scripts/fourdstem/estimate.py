@@ -1,7 +1,10 @@
 """What a run will cost, said before it starts."""
 
+import dataclasses
 import os
 from math import prod
+
+from fourdstem.calibration import Acquisition
 
 # Seconds per 1e6 detector pixels on one core, measured on the demo (56 x 56 positions of 128 x 128 px, gold at 1°).
 SECONDS_PER_MEGAPIXEL = {"preprocess": 0.15, "virtual_image": 0.05, "nonlocal_average": 0.2, "orientation": 0.45}
@@ -38,3 +41,10 @@ def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{max(seconds, 1):.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def values_in_force(acquisition: Acquisition, origins: dict[str, str]) -> str:
+    """Return one line of every acquisition value and where it comes from: "default" is what nobody stated."""
+    values = {key: value for key, value in dataclasses.asdict(acquisition).items() if value is not None}
+    shown = {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+    return "acquisition: " + ", ".join(f"{key} {value} ({origins[key]})" for key, value in shown.items())

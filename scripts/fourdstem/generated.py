@@ -20,7 +20,8 @@ RESULTS = {  # file under results/{sample}/ -> method that makes it
     "grains/{source}.h5": "grains",
     "evaluation.h5": "evaluation",
 }
-NAME = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
+# `$` would also match before a line end; a longer name would not fit into the name of a file.
+NAME = {"type": "string", "pattern": r"^[A-Za-z0-9_-]+(?![\s\S])", "maxLength": 100}
 
 
 def _method(stage: str):
@@ -38,14 +39,14 @@ def build_schema() -> dict:
         "dataset": {"type": "string", "description": "Only for HDF5 with several candidates."},
         "truth": {"type": "string", "description": "Known truth, read by `evaluation` alone."},
         "acquisition": {"$ref": "#/$defs/acquisition"},
-        "phases": {"type": "array", "items": {"type": "string"}, "description": "Names from `phases:`."},
+        "phases": _names({"type": "string"}, description="Names from `phases:`."),
         **scan,
-        "stages": {
-            "type": "array",
-            "items": {"type": "string", "enum": list(config.STAGES)},
-            "default": ["virtual_image"],
-            "description": "What to run beside scan, preprocess and report; what these need runs too.",
-        },
+        "stages": _names(
+            {"type": "string", "enum": list(config.STAGES)},
+            minItems=1,
+            default=["virtual_image"],
+            description="What to run beside scan, preprocess and report; what these need runs too.",
+        ),
         "settings": {
             "type": "object",
             "additionalProperties": False,
@@ -67,6 +68,10 @@ def build_schema() -> dict:
         },
         "$defs": {**params, "acquisition": json_schema(Acquisition)},
     }
+
+
+def _names(item: dict, **more) -> dict:
+    return {"type": "array", "items": item, "uniqueItems": True, **more}
 
 
 def _object(properties: dict, required: list[str]) -> dict:

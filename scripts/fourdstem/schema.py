@@ -20,7 +20,7 @@ UNIT_OF_SUFFIX = {
 }
 
 
-def setting(default, doc: str, *, minimum=None, maximum=None, above=None, below=None, choices=None):
+def setting(default, doc: str, *, minimum=None, maximum=None, above=None, below=None, choices=None, fewest=0):
     """Declare one setting of a stage.
 
     Parameters
@@ -35,9 +35,12 @@ def setting(default, doc: str, *, minimum=None, maximum=None, above=None, below=
         Exclusive limits, likewise.
     choices : sequence, optional
         The only values allowed; for a tuple, the only elements.
+    fewest : int
+        Fewest elements of a tuple of any length.
     """
     limits = {"minimum": minimum, "maximum": maximum, "exclusiveMinimum": above, "exclusiveMaximum": below}
-    metadata = {"doc": doc, "limits": {k: v for k, v in limits.items() if v is not None}, "choices": choices}
+    limits = {k: v for k, v in limits.items() if v is not None}
+    metadata = {"doc": doc, "limits": limits, "choices": choices, "fewest": fewest}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -67,7 +70,7 @@ def unit_of(name: str) -> str:
 _JSON_TYPES = {int: "integer", float: "number", bool: "boolean", str: "string", dict: "object"}
 
 
-def _json_type(annotation, limits: dict, choices) -> dict:
+def _json_type(annotation, limits: dict, choices, fewest: int = 0) -> dict:
     origin = typing.get_origin(annotation)
     if origin in (typing.Union, types.UnionType):
         inner = [a for a in typing.get_args(annotation) if a is not type(None)]
@@ -79,9 +82,9 @@ def _json_type(annotation, limits: dict, choices) -> dict:
     if origin is tuple:
         args = typing.get_args(annotation)
         schema = {"type": "array", "items": _json_type(args[0], limits, choices)}
-        if args[-1] is not Ellipsis:
-            schema |= {"minItems": len(args), "maxItems": len(args)}
-        return schema
+        if args[-1] is Ellipsis:
+            return schema | {"minItems": fewest, "uniqueItems": True}
+        return schema | {"minItems": len(args), "maxItems": len(args)}
     schema = {"type": _JSON_TYPES[annotation], **limits}
     if choices is not None:
         schema["enum"] = list(choices)
@@ -94,7 +97,7 @@ def json_schema(params: type) -> dict:
     properties = {}
     for field in dataclasses.fields(params):
         meta = field.metadata
-        entry = _json_type(hints[field.name], meta["limits"], meta["choices"])
+        entry = _json_type(hints[field.name], meta["limits"], meta["choices"], meta["fewest"])
         default = field.default
         entry["default"] = list(default) if isinstance(default, tuple) else default
         entry["description"] = meta["doc"]

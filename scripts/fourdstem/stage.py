@@ -25,6 +25,7 @@ from typing import Any
 from fourdstem import origins, provenance
 from fourdstem.errors import FourdstemError, InputError
 from fourdstem.files import NO_ROOM, denied, disk_full
+from fourdstem.watch import watched
 
 log = logging.getLogger("fourdstem")
 # Packages whose version can change a result; those that the job has loaded are recorded.
@@ -143,7 +144,8 @@ def stage(snakemake):
         try:
             job.began = provenance.stamps(_paths(job.input))
             _check_inputs(_paths(job.input))
-            yield job
+            with watched(path, [p for p in _paths(job.input) if not is_sidecar(p)]):
+                yield job
             _check_unchanged(job)
             leaked = _check_modules()
             if "sidecar" in dict(job.output.items()):  # the record at the end of the chain has none

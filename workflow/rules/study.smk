@@ -73,3 +73,25 @@ rule study_kills:
         "kill runs at random moments and resume them"
     script:
         "../../scripts/study_kills.py"
+
+
+rule study_faults:
+    output:
+        table="studies/faults.csv",
+        sidecar="studies/provenance/faults.json",
+    log:
+        "results/logs/study_faults.log",
+    conda:
+        "../../envs/study_faults.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        code=code("study_faults"),
+        configurations=27,
+        damages=4,
+        seed=1,
+    message:
+        "make mistakes in configurations, damage files, and see what becomes of them"
+    script:
+        "../../scripts/study_faults.py"

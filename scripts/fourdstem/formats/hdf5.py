@@ -10,6 +10,7 @@ import numpy as np
 
 from fourdstem.calibration import Acquisition
 from fourdstem.errors import InputError
+from fourdstem.formats.consistency import check_attributes, check_number, check_storage
 from fourdstem.formats.layouts import (
     arina_sidecar,
     arranged,
@@ -47,13 +48,14 @@ def open_hdf5(path, dataset: str | None = None) -> RawScan:
         if scans:
             return open_topspin(file, scans, dataset, path)
         data = file[names[0]] if len(names) == 1 else JoinedFrames(tuple(file[name] for name in names))
+        stored = [note for name in names for note in check_storage(file[name])]
         data, metadata, notes = _described(file, names[0], data)
         alone = isinstance(data, h5py.Dataset)
         return RawScan(
             data,
             format="HDF5 (Dectris)" if isinstance(data, JoinedFrames) else "HDF5",
             metadata=metadata,
-            notes=tuple(notes),
+            notes=(*stored, *notes),
             saturation_counts=_saturation(file),
             chunks=data.chunks if alone else None,
             hdf5_location=(data.file.filename, data.name) if alone else None,
@@ -203,14 +205,14 @@ def _described(file: h5py.File, name: str, data):
 def _own_group(file) -> dict:
     for place in ("acquisition", "entry/acquisition"):
         if isinstance(file.get(place), h5py.Group):
-            return {k: _value(file[place][k][()]) for k in _KEYS if k in file[place]}
+            return {k: _value(check_number(file[place][k])) for k in _KEYS if k in file[place]}
     return {}
 
 
 def _own_attributes(file, name: str) -> dict:
     parts = name.split("/")
     places = ["/".join(parts[:n]) or "/" for n in range(1, len(parts) + 1)]
-    return {k: _value(file[p].attrs[k]) for p in places for k in _LOOSE_KEYS if k in file[p].attrs}
+    return {k: _value(check_attributes(file[p])[k]) for p in places for k in _LOOSE_KEYS if k in file[p].attrs}
 
 
 def _axes(dataset) -> list[tuple[float, str]]:
@@ -221,7 +223,7 @@ def _axes(dataset) -> list[tuple[float, str]]:
     first = 0 if "dim0" in group else 1
     for i in range(dataset.ndim):
         if f"axis-{i}" in group:
-            attrs = group[f"axis-{i}"].attrs
+            attrs = check_attributes(group[f"axis-{i}"])
             out.append((float(attrs.get("scale", 0)), _text(attrs.get("units", ""))))
             continue
         key = f"dim{i + first}" if f"dim{i + first}" in group else _text(named[i]) if len(named) == dataset.ndim else ""
@@ -233,7 +235,7 @@ def _axes(dataset) -> list[tuple[float, str]]:
 def _spacing(values) -> tuple[float, str]:
     """Scale and unit of an axis given by its values; EMD may write the first two only."""
     unit = _text(values.attrs.get("units", ""))
-    numbers = values[()] if values.dtype.kind in "uif" and values.ndim == 1 else ()
+    numbers = check_number(values) if values.dtype.kind in "uif" and values.ndim == 1 else ()
     return (float(numbers[-1] - numbers[0]) / (len(numbers) - 1) if len(numbers) > 1 else 0.0), unit
 
 
@@ -241,17 +243,17 @@ def _hyperspy(dataset) -> dict:
     group = dataset.parent
     if "axis-0" not in group:
         return {}
-    axes = [group[f"axis-{i}"].attrs for i in range(dataset.ndim)]
+    axes = [check_attributes(group[f"axis-{i}"]) for i in range(dataset.ndim)]
     instrument = group.get("metadata/Acquisition_instrument/TEM")
     where = f"{dataset.file.filename}:{dataset.name}"
-    return hyperspy_metadata(axes, {} if instrument is None else instrument.attrs, where)
+    return hyperspy_metadata(axes, {} if instrument is None else check_attributes(instrument), where)
 
 
 def _py4dstem(file) -> dict:
     """Read the calibration bundle of py4DSTEM 0.14, which stands beside the cube."""
     places = [f"{root}/metadatabundle/calibration" for root in file]
     group = next((file[p] for p in places if p in file), {})
-    values = {key: _value(group[key][()]) for key in group if isinstance(group[key], h5py.Dataset)}
+    values = {key: _value(check_number(group[key])) for key in group if isinstance(group[key], h5py.Dataset)}
     pixel, step = values.get("Q_pixel_size"), values.get("R_pixel_size")
     inverse = reciprocal_inv_angstrom(values.get("Q_pixel_units"))
     angle = angle_mrad(values.get("Q_pixel_units"))
@@ -268,13 +270,13 @@ def _py4dstem(file) -> dict:
 
 def _dectris(file) -> dict:
     energy = file.get("entry/instrument/detector/detectorSpecific/photon_energy")
-    volts = float(energy[()]) if isinstance(energy, h5py.Dataset) else 0.0
+    volts = float(check_number(energy)) if isinstance(energy, h5py.Dataset) else 0.0
     return {"beam_energy_kev": volts / 1e3} if volts > 0 else {}
 
 
 def _saturation(file) -> float | None:
     value = file.get("entry/instrument/detector/saturation_value")
-    return float(value[()]) if isinstance(value, h5py.Dataset) else None
+    return float(check_number(value)) if isinstance(value, h5py.Dataset) else None
 
 
 def _value(stored):

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 
 from fourdstem.errors import InputError
+from fourdstem.formats.consistency import check_attributes, check_frame_dataset
 from fourdstem.formats.raw import ListedFrames, RawScan, TurnedFrames
 from fourdstem.formats.units import angle_mrad, axes_metadata, length_angstrom, reciprocal_inv_angstrom
 
@@ -69,7 +70,7 @@ def arina_sidecar(master: str, frames: int) -> dict:
         return {}
     try:
         with h5py.File(beside, "r") as file:
-            said = {key: float(np.ravel(value)[0]) for key, value in file["STEM Metadata"].attrs.items()}
+            said = {key: float(np.ravel(value)[0]) for key, value in check_attributes(file["STEM Metadata"]).items()}
     except (OSError, KeyError, ValueError, TypeError):
         return {}
     scan = (int(said.get("NumPixelsY", 0)), int(said.get("NumPixelsX", 0)))
@@ -158,7 +159,9 @@ def open_topspin(file: h5py.File, scans: list[str], dataset: str | None, path) -
     records, metadata = _topspin_raster(group, count)
     if len(records) == 1:
         notes.append("the beam positions are no raster: the scan shape is not taken")
-    data = ListedFrames(lambda i: group[f"{i}/Data"][()], records, first.shape, first.dtype)
+    data = ListedFrames(
+        lambda i: check_frame_dataset(group[f"{i}/Data"], first.shape, first.dtype), records, first.shape, first.dtype
+    )
     return RawScan(data, "TopSpin", metadata, tuple(notes), closing=file.close)
 
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fourdstem.errors import InputError
+from fourdstem.formats.consistency import check_frame, told_of_counts
 from fourdstem.formats.gatan import open_dm
 from fourdstem.formats.hdf5 import is_hdf5, open_hdf5
 from fourdstem.formats.merlin import open_mib
@@ -11,6 +12,7 @@ from fourdstem.formats.raw import GuardedFrames, RawScan
 from fourdstem.formats.stacks import open_seq, open_tif
 from fourdstem.formats.vendor import open_blo, open_empad, open_mrc, open_npy, open_tvips
 from fourdstem.formats.zspy import open_zspy
+from fourdstem.watch import crashes
 
 _OWN = {
     ".npy": open_npy, ".blo": open_blo, ".mib": open_mib, ".tif": open_tif, ".tiff": open_tif, ".seq": open_seq,
@@ -44,12 +46,13 @@ def open_raw(path, dataset: str | None = None) -> RawScan:
     _check_file(path, dataset)
     raw = _opened(path, dataset)
     try:
-        _check_content(raw, path)
+        told = _check_content(raw, path)
     except InputError:
         raw.close()
         raise
     shape = {"scan_shape": raw.shape[:2]} if len(raw.shape) == 4 else {}
-    return replace(raw, data=GuardedFrames(raw.data, str(path)), metadata=raw.metadata | shape)
+    data = GuardedFrames(raw.data, str(path))
+    return replace(raw, data=data, metadata=raw.metadata | shape, notes=(*raw.notes, *told))
 
 
 def _opened(path: Path, dataset: str | None) -> RawScan:
@@ -58,6 +61,7 @@ def _opened(path: Path, dataset: str | None) -> RawScan:
         if suffix == _FOLDER:
             return open_zspy(path, dataset)
         if is_hdf5(path):
+            _survives(path, dataset)
             return open_hdf5(path, dataset)
         return _OWN[suffix](path)
     except InputError:
@@ -69,6 +73,17 @@ def _opened(path: Path, dataset: str | None) -> RawScan:
             expected=f"a complete {suffix or 'HDF5'} file",
             do="Copy it again from the microscope; it may be damaged.",
         ) from error
+
+
+def _survives(path: Path, dataset: str | None) -> None:
+    """Open a file in a copy of this process first: where headers are damaged HDF5's library can crash, or hang."""
+    if died := crashes(lambda: _check_content(open_hdf5(path, dataset), path)):
+        raise InputError(
+            f"a file that the HDF5 library dies of ({died})",
+            where=str(path),
+            expected="a sound HDF5 file",
+            do="Copy it again from the microscope; it is damaged.",
+        )
 
 
 def _check_file(path: Path, dataset: str | None) -> None:
@@ -102,7 +117,7 @@ def _check_file(path: Path, dataset: str | None) -> None:
     raise InputError(found, where=str(path), expected=f"a raw scan: {', '.join(SUFFIXES)}", do=do)
 
 
-def _check_content(raw: RawScan, path: Path) -> None:
+def _check_content(raw: RawScan, path: Path) -> list[str]:
     """Axes and type must fit, and the last frame must be there: formats notice truncation only on reading."""
     thin = len(raw.shape) in (3, 4) and min(raw.shape[-2:]) < 2
     if len(raw.shape) not in (3, 4) or min(raw.shape) < 1 or thin or raw.dtype.kind not in "uif":
@@ -113,8 +128,10 @@ def _check_content(raw: RawScan, path: Path) -> None:
             expected="real numbers of 4 axes (scan_y, scan_x, detector_y, detector_x) or 3 (frames, y, x)",
             do="Save the scan with these axes, in this order.",
         )
+    check_frame(raw.shape, raw.dtype, path)
     try:
-        raw.data[raw.shape[0] - 1 :] if len(raw.shape) == 3 else raw.data[raw.shape[0] - 1, raw.shape[1] - 1 :]
+        last = slice(raw.shape[-3] - 1, None)
+        return told_of_counts(raw.data[last] if len(raw.shape) == 3 else raw.data[raw.shape[0] - 1, last])
     except Exception as error:  # h5py, dask and NumPy each raise their own kinds
         raise InputError(
             f"a {raw.format} file whose last frame cannot be read ({error})",

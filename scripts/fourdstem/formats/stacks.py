@@ -10,6 +10,7 @@ import numpy as np
 import tifffile
 
 from fourdstem.errors import InputError
+from fourdstem.formats.consistency import damaged
 from fourdstem.formats.raw import ListedFrames, MappedFrames, RawScan
 
 # Norpix header, little-endian, from byte 548: width, height, bits per pixel, bits used, bytes per image, format,
@@ -125,6 +126,13 @@ def _tif_scan(path: Path, opened: tifffile.TiffFile, stack) -> RawScan:
         data = MappedFrames(str(path), count_type, stack.dataoffset, (*records, *stack.shape[-2:]))
         return RawScan(data, "TIFF", notes=tuple(notes))
     opened.filehandle.set_lock(True)
-    data = ListedFrames(lambda i: stack.pages[i].asarray(maxworkers=1), records, stack.shape[-2:], count_type)
+    data = ListedFrames(lambda i: _page(stack.pages[i], path), records, stack.shape[-2:], count_type)
     notes.append("frames are compressed or scattered: read page by page, which is slower")
     return RawScan(data, "TIFF", notes=tuple(notes), closing=opened.close)
+
+
+def _page(page, path: Path) -> np.ndarray:
+    """Read one page; where a place or a length is 0, tifffile would return zeros."""
+    if 0 in (*page.dataoffsets, *page.databytecounts) or len(page.dataoffsets) != len(page.keyframe.dataoffsets):
+        raise damaged(path, f"page {page.index} without all of its counts", "every page complete")
+    return page.asarray(maxworkers=1)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from fourdstem.errors import InputError
+from fourdstem.formats.consistency import check_file_size, damaged
 from fourdstem.formats.raw import JoinedFrames, MappedFrames, RawScan, TurnedFrames, expect_frames
 from fourdstem.formats.rosetta import load
 from fourdstem.formats.units import axes_metadata
@@ -30,6 +31,7 @@ def open_npy(path: Path) -> RawScan:
             expected="a complete .npy file of numbers",
             do="Save it again with numpy.save.",
         ) from error
+    check_file_size(path, mapped.offset + mapped.nbytes, f"{mapped.shape} numbers of type {mapped.dtype}")
     if mapped.flags.c_contiguous:
         return RawScan(MappedFrames(str(path), mapped.dtype, mapped.offset, mapped.shape), "NumPy")
     turned = MappedFrames(str(path), mapped.dtype, mapped.offset, mapped.shape[::-1])
@@ -52,7 +54,9 @@ def open_blo(path: Path) -> RawScan:
             do="Check that this is the file that ASTAR wrote; copy it again.",
         )
     expect_frames(path, (path.stat().st_size - offset) // record.itemsize, prod(scan), f"scan of {scan}")
+    surplus = check_file_size(path, offset + prod(scan) * record.itemsize, f"a scan of {scan}", record.itemsize)
     metadata, notes = axes_metadata([(axis["scale"], axis["units"]) for axis in loaded["axes"]])
+    notes += surplus
     if header["Beam_energy"]:
         metadata["beam_energy_kev"] = float(header["Beam_energy"]) / 1e3
     if header["SDP"] and header["Camera_length"]:
@@ -132,6 +136,9 @@ def open_mrc(path: Path) -> RawScan:
     expect_frames(path, held, stack[0], f"stack of {stack}")
     # Axes of .mrc are lengths; from Direct Electron's text file RosettaSciIO makes them 1 of whatever unit.
     notes = ["pixel sizes of a .mrc are not taken"]
+    sampled = tuple(int(header[key]) for key in ("MZ", "MY", "MX"))
+    if (held > stack[0] or rest) and sampled[1:] not in ((0, 0), stack[1:]):
+        raise damaged(path, f"frames of {stack[1:]} px sampled at {sampled[1:]}, in a file of more bytes", "both alike")
     if held > stack[0] or rest:
         notes.append(f"{(held - stack[0]) * frame_bytes + rest} bytes behind the last frame are not read")
     said = loaded["original_metadata"].get("de_metadata", {})

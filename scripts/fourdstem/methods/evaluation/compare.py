@@ -22,7 +22,11 @@ class Params:
     """Thresholds of success, fixed before any result was seen."""
 
     within_deg: tuple[float, ...] = setting(
-        (2.0, 5.0), "Success means a misorientation from the truth below each of these.", above=0, maximum=180
+        (2.0, 5.0),
+        "Success means a misorientation from the truth below each of these.",
+        above=0,
+        maximum=180,
+        fewest=1,
     )
     boundary_distance_px: float = setting(
         2.0, "Positions at most this far from another grain count as boundary.", minimum=0, maximum=1000

@@ -44,6 +44,7 @@ class Params:
         ("corrected", "averaged"),
         "Pattern sources to index, one map each.",
         choices=("corrected", "averaged"),
+        fewest=1,
     )
     sampling_deg: float = setting(1.0, "Distance between neighbouring zone axes.", minimum=0.2, maximum=10)
     thickness_angstrom: float = setting(
