@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+from mini_workflow import ROOT
 
 from fourdstem import provenance
 
@@ -169,3 +170,14 @@ def test_two_folders_read_one_raw_file_by_code_they_cannot_write_to_and_a_second
     record = json.loads((first / "results/film/provenance/scan.json").read_text(encoding="utf-8"))
     assert f"../raw data/{RAW}" in [entry["path"] for entry in record["inputs"]]
     assert (first / "results/film/virtual_image.h5").exists()
+
+
+def test_the_table_of_kills_has_fifty_of_fifty():
+    lines = (ROOT / "studies" / "kills.csv").read_text(encoding="utf-8").splitlines()
+    columns, *rows = (line.split(",") for line in lines)
+    rows = [dict(zip(columns, row, strict=True)) for row in rows]
+    assert len(rows) >= 50
+    assert {row["signal"] for row in rows} == {"KILL", "TERM", "INT"}
+    assert {row["target"] for row in rows} == {"all", "job", "snakemake"}
+    for row in rows:
+        assert (row["files_wrong_after_kill"], row["resumed"], row["identical"]) == ("0", "True", "True"), row
