@@ -49,8 +49,8 @@ G_MIN, G_MAX = (1.5 * RADIUS + 1) * PIXEL, (SIZE - 1) / 2 * PIXEL
 FCC = [(0, 0, 0), (0.5, 0.5, 0), (0.5, 0, 0.5), (0, 0.5, 0.5)]
 DIAMOND = [*FCC, *(tuple(x + 0.25 for x in site) for site in FCC)]
 CRYSTALS = {"Si": (5.431, "Si", DIAMOND, 227), "Au": (4.0782, "Au", FCC, 225)}
-# Relrods of diffsims are 1 / (1 + (π s t)²): this is the t, Å, of its width of 0.01 1/Å.
-THICKNESS = 100.0
+# Relrods of diffsims are 1 / (1 + (π s 100 Å)²) at its width of 0.01 1/Å, ours 1 / (1 + 2 (π s t)²): this is t, Å.
+THICKNESS = 100 / np.sqrt(2)
 # diffsims lets electrons travel along -z with y up; ours travel along +z with y down.
 TO_DIFFSIMS = np.diag([1.0, -1.0, -1.0])
 ALIKE, FAR_DEG, CANDIDATES = 0.99, 3.0, 5
@@ -167,7 +167,7 @@ def identifiable(name: str, crystal, truth, reflections, candidates) -> np.ndarr
 
 def index(crystal, patterns: np.ndarray, repeat: int):
     """Return our result and wall and processor seconds per pattern."""
-    params = orientation.Params(thickness_angstrom=THICKNESS, candidates=CANDIDATES)
+    params = orientation.Params(thickness_angstrom=THICKNESS, intensity="kinematical", candidates=CANDIDATES)
     times, many = [], np.tile(patterns, (repeat, 1, 1))[None]
     for part in (many[:, :FEW], many[:, :FEW], many):
         begin = time.perf_counter(), time.process_time()
