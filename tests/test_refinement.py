@@ -175,6 +175,7 @@ def test_the_compiled_search_equals_the_interpreted_one(gold, truth, patterns):
     rest = (
         STEP,
         np.deg2rad(0.1),
+        spots.reach,
         spots.g,
         spots.amplitude[0],
         spots.row,

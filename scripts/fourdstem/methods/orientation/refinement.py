@@ -21,11 +21,9 @@ from fourdstem.methods.orientation.spots import Spots, convolve
 # Steps of the search: tilts in eight directions, turns about the beam. Ridges run between the axes.
 _AXES = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [1, -1, 0]]) / np.sqrt([[1], [1], [1], [2], [2]])
 _AXES = np.concatenate([_AXES, -_AXES])
-# The search ends at this step, fine for the best candidate, or after so many templates, and goes no farther than so
-# many first steps: other maxima belong to other candidates.
+# The search ends at this step, fine for the best candidate, or after so many templates.
 _COARSE, _FINE = np.deg2rad(0.1), np.deg2rad(0.02)
 _EVALUATIONS = 150
-_REACH = 4.0
 
 
 def refine(pattern, spots: Spots, step: float, symmetry: tuple, wanted: int, quaternion, phase, score) -> None:
@@ -51,7 +49,7 @@ def refine(pattern, spots: Spots, step: float, symmetry: tuple, wanted: int, qua
         near = _near(quaternion[c], spots.g[part], spots.optics)
         reflections = spots.g[part][near], spots.amplitude[final, part][near], spots.row[part][near]
         reflections = *reflections, spots.table[final], spots.optics
-        return search(quaternion[c], first, finest, *reflections, explained, spots.seen, spots.per_ring)
+        return search(quaternion[c], first, finest, spots.reach, *reflections, explained, spots.seen, spots.per_ring)
 
     def refine_to(first, last):
         for c in range(first, last):
@@ -145,11 +143,11 @@ def _near(quaternion, g, optics):
 
 
 @numba.njit(nogil=True, cache=True)
-def search(quaternion, step, finest, g, amplitude, row, table, optics, explained, seen, per_ring):
-    """Climb from an orientation by steps in rad that end at ``finest``; return the best one found and its Q ‖B‖ c."""
+def search(quaternion, step, finest, reach, g, amplitude, row, table, optics, explained, seen, per_ring):
+    """Climb by steps in rad that end at ``finest``, no farther than ``reach`` first steps; the best found, Q ‖B‖ c."""
     q = quaternion.astype(np.float64)
     best = match(q, g, amplitude, row, table, optics, explained, seen, per_ring)
-    done, nearest = 1, np.cos(_REACH * step / 2)
+    done, nearest = 1, np.cos(reach * step / 2)
     while step >= finest and done < _EVALUATIONS:
         moved = False
         for axis in _AXES:

@@ -16,6 +16,9 @@ _BOX, _DISK = 0.5, 1.2
 # place. Averaging evens out strong disks less than weak ones: a power above the patterns' ranked simulated many-beam
 # patterns best. Angles are most accurate where both are alike.
 _SHARPER = (1.2, 1.0)
+# First steps of the search that it may go, without and with precession; other maxima belong to other candidates. With
+# precession intensities change slowly: the best template of the grid is near, farther on errors of the model lead.
+_REACH = (4.0, 2.0)
 # Half-width of tilts to average over, beside the convergence. Many-beam intensities follow the excitation error
 # less sharply than relrods; without it a template hangs on disks that the crystal shows differently.
 _SOFT = np.deg2rad(0.5)
@@ -56,6 +59,8 @@ class Spots:
         (and a factor of its edge).
     box, disk : ndarray of float32, shape (odd, odd)
         Kernels.
+    reach : float
+        First steps that the search may go.
     best : float
         c of the module docstring.
     power : float
@@ -75,6 +80,7 @@ class Spots:
     per_ring: np.ndarray
     box: np.ndarray
     disk: np.ndarray
+    reach: float
     best: float
     power: float
 
@@ -112,6 +118,7 @@ def spots(crystals: list[Crystal], optics: Optics, rings: Rings, valid: np.ndarr
         per_ring=np.bincount(radius.astype(int).ravel(), inside.ravel()) * spread,
         box=box,
         disk=disk,
+        reach=_REACH[optics.phi > 0],
         best=_attainable(radius_px, box, disk, power),
         power=power,
     )
