@@ -70,7 +70,8 @@ def record(name, version, depends, build=0):
 @pytest.fixture(scope="module")
 def channel(tmp_path_factory):
     """Every pinned package, with what it needs, for each Python; and later versions of each, as time brings."""
-    rattler = pytest.importorskip("rattler")
+    import rattler
+
     records = dict(record("python", f"{python}.9", []) for python in (*PYTHONS, "3.14"))
     for name, version in pins().items():
         for build, python in enumerate(PYTHONS):

@@ -75,9 +75,7 @@ def test_the_scan_turned_by_quarter_turns_turns_the_answer(pyrite, quarters):
     about_z = np.array([np.cos(angle / 2), 0, 0, -np.sin(angle / 2)])
     expected = rotations.multiply(np.rot90(before.orientation, quarters), about_z)
     apart = method.misorientation_deg(after.orientation, expected, crystal)
-    # The search tries directions in an order of its own, so a turn may end it another step (0.1°) away.
-    assert np.median(apart) < 0.05
-    assert np.sort(apart.ravel())[:7].max() < 0.2
+    assert np.sort(apart.ravel())[:7].max() < 0.1
     assert np.allclose(np.rot90(before.correlation, quarters), after.correlation, atol=0.02)
     same = method.misorientation_deg(after.orientation, np.rot90(before.orientation, quarters), crystal)
     assert np.sum(same < 3) <= 2

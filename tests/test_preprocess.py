@@ -151,7 +151,8 @@ assert np.isfinite(result.centre_px[11, 63]).all() and np.isnan(result.centre_px
 
 
 def test_a_scan_larger_than_memory_mb_is_preprocessed_within_it(tmp_path):
-    h5py = pytest.importorskip("h5py")
+    import h5py
+
     some = np.random.default_rng(13).poisson(3000 * disk((256, 256), (60, 70), 6.0), (64, 256, 256))
     with h5py.File(tmp_path / "scan.h5", "w") as file:  # chunks that are never written are zero and take no space
         data = file.create_dataset("data", (24, 64, 256, 256), np.uint16, chunks=(1, 16, 256, 256))
@@ -239,7 +240,8 @@ def test_real_counts_of_a_broad_disk_have_the_known_centre_and_radius():
     folder = os.environ.get("FOURDSTEM_TEST_DATA")
     if not folder:
         pytest.skip("FOURDSTEM_TEST_DATA is not set")
-    h5py = pytest.importorskip("h5py")
+    import h5py
+
     with h5py.File(Path(folder) / "cryo_counts/virus_crop24x24_det256_raw.h5") as file:
         data = file["data"][::5]
     result = preprocess.compute(Cube(data), Params())

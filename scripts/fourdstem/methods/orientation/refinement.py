@@ -149,16 +149,16 @@ def search(quaternion, step, finest, reach, g, amplitude, row, table, optics, ex
     best = match(q, g, amplitude, row, table, optics, explained, seen, per_ring)
     done, nearest = 1, np.cos(reach * step / 2)
     while step >= finest and done < _EVALUATIONS:
-        moved = False
+        # The best of all directions, not the first that helps: a turned pattern then climbs the turned way.
+        here, moved = q, False
         for axis in _AXES:
-            trial = _rotated(q, axis, step)
+            trial = _rotated(here, axis, step)
             if abs((trial * quaternion).sum()) < nearest:
                 continue
             value = match(trial, g, amplitude, row, table, optics, explained, seen, per_ring)
             done += 1
             if value > best:
                 q, best, moved = trial, value, True
-                break
         if not moved:
             step /= 2
     return q, best
