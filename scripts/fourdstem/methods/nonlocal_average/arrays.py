@@ -4,7 +4,7 @@ import numpy as np
 
 LINE = 64  # bytes of a cache line
 BLOCK = 512  # float32; two patterns and five partners of them lie in the first cache
-PIECE = 32  # float32; two sums of as many fill half of the vector registers, and a piece fills whole cache lines
+PIECE = 64  # float32; two sums of as many fill half of the vector registers, and a piece fills whole cache lines
 
 
 def blocks(*shape: int) -> np.ndarray:

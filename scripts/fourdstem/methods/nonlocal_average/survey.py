@@ -11,6 +11,7 @@ from fourdstem.cube import UNIT
 from fourdstem.methods.nonlocal_average import kernels
 from fourdstem.methods.nonlocal_average.arrays import blocks, flat, padded
 from fourdstem.methods.nonlocal_average.source import Source
+from fourdstem.methods.nonlocal_average.vectors import PARTNERS
 
 COLUMNS = 16
 LAMBDA_LIMITS = (0.05, 100.0)
@@ -89,7 +90,7 @@ def look(source: Source) -> Survey:
     """Compare every pattern of a scan with its neighbours, reading it once."""
     cube, n = source.cube, source.n
     ny, nx = cube.scan_shape
-    rows = blocks(2, nx, n)
+    rows = blocks(2, max(nx, PARTNERS), n)  # five are compared at a time
     differences = np.full((ny, nx, 8), np.nan, np.float32)
     with ThreadPoolExecutor(cube.threads) as pool:
         for unit, found in cube.map_stored(source.compared):
@@ -109,7 +110,7 @@ def needed_mb(cube, n: int) -> float:
 
 def _differ(rows, differences, y: int, pool) -> None:
     """Fill in what scan row y differs by from its neighbours in this row and the one before, and they from it."""
-    nx = rows.shape[1]
+    nx = differences.shape[1]
     out = np.empty((nx, 4), np.float32)
 
     def work(x):
