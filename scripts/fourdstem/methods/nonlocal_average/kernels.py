@@ -7,8 +7,8 @@ table. ``scan`` is the tuple (half, ny, nx, left): half width of the window, pos
 
 What makes them fast: the pixels of a pattern lie in blocks (see `arrays.blocks`), so that those of a tile stay in
 the cache while patterns meet each other; two neighbours meet the same five partners in one pass (see `vectors`), so
-that what is loaded is used several times. Sums run in one order, whatever the thread count: a tile is computed by one thread,
-and tiles do not depend on the number of threads.
+that what is loaded is used several times. Sums run in one order, whatever the thread count: a tile is computed by
+one thread, and tiles do not depend on the number of threads.
 """
 
 import numba

@@ -2,8 +2,8 @@
 
 Two neighbours share nearly all of their window, so that both take what is loaded of a pattern. A piece of both sums,
 `PIECE` numbers each, stays in registers while the patterns of the window go by (see `vectors`): nothing is stored in
-between, and arithmetic alone bounds the speed. For that the same piece of all patterns lies together (see `arrays.pieces`): what
-the windows of a row of positions hold of it fits into the cache.
+between. For that the same piece of all patterns lies together (see `arrays.pieces`): what the windows of a row of
+positions hold of it fits into the cache.
 
 Bits depend neither on threads nor on memory: a number is summed over its window in one order, whoever does it.
 """

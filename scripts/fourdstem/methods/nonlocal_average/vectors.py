@@ -5,8 +5,6 @@ half as wide as the processor has, for fear of its slower clock. So they are sta
 numbers, which a compiler splits into those that there are.
 """
 
-import numba
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
