@@ -14,6 +14,7 @@ one thread, and tiles do not depend on the number of threads.
 import numba
 import numpy as np
 
+from fourdstem import jit  # noqa: F401  compiled code is cached safely
 from fourdstem.methods.nonlocal_average.arrays import BLOCK
 from fourdstem.methods.nonlocal_average.vectors import LANES, PARTNERS, ten_squares
 
