@@ -1,4 +1,8 @@
-"""What all tests share: one thread per numerical library, set before any of them is loaded; one run of the workflow."""
+"""What all tests share: one thread per numerical library, set before any of them is loaded; one run of the workflow.
+
+`./test.sh` runs them in two processes side by side. A file stays in one of them, since its tests share what they
+simulate; the files that share the run of the workflow stay together, and come first, since they take longest.
+"""
 
 import os
 
@@ -6,6 +10,21 @@ import pytest
 
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # test files import orix at their top, in both processes at once
+    from fourdstem.jit import alone
+
+    with alone():
+        import orix.io  # noqa: F401
+
+
+def pytest_collection_modifyitems(config, items):
+    """Tell pytest-xdist which tests belong together, and what to begin with."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: "mini" not in item.fixturenames)
+        for item in items:
+            group = "mini" if "mini" in item.fixturenames else item.path.stem
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
