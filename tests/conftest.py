@@ -18,6 +18,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # test files import orix at their top, 
         import orix.io  # noqa: F401
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks
 def pytest_collection_modifyitems(config, items):
     """Tell pytest-xdist which tests belong together, and what to begin with."""
     if hasattr(config, "workerinput"):
