@@ -12,6 +12,6 @@ prepare product requirements.txt
 prepare testing requirements-test.txt
 if [ $# -eq 0 ]; then
     say "running all tests, in two processes"
-    set -- -n 2 --dist loadgroup --no-loadscope-reorder
+    set -- -n 2 --no-loadscope-reorder
 fi
 exec python -m pytest "$@"

@@ -8,6 +8,8 @@ import os
 
 import pytest
 
+OF_ONE_RUN = ("test_workflow.py", "test_interruptions.py")  # whose tests share the fixture `mini`
+
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
@@ -18,14 +20,23 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # test files import orix at their top, 
         import orix.io  # noqa: F401
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Keep what belongs together in one process. (xdist_group does it by names of tests that pytest 9.2 takes back.)"""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Together(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file = nodeid.split("::")[0].rsplit("/")[-1]
+            return "mini" if file in OF_ONE_RUN else file
+
+    return Together(config, log)
+
+
 def pytest_collection_modifyitems(config, items):
-    """Tell pytest-xdist which tests belong together, and what to begin with."""
+    """Begin with what takes longest."""
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: "mini" not in item.fixturenames)
-        for item in items:
-            group = "mini" if "mini" in item.fixturenames else item.path.stem
-            item.add_marker(pytest.mark.xdist_group(group))
+        items.sort(key=lambda item: item.path.name not in OF_ONE_RUN)
 
 
 @pytest.fixture(scope="session")
