@@ -251,7 +251,7 @@ def test_missing_calibration_and_phases_are_named(gold):
     with pytest.raises(InputError, match="convergence_mrad"):
         method.compute(parallel, [gold], method.Params())
     far = dataclasses.replace(OPTICS, detector_pixel_inv_angstrom=1e-4)
-    with pytest.raises(InputError, match="no reflection of m-3m"):
+    with pytest.raises(InputError, match="no reflection of m-3m between the direct beam, which reaches"):
         method.compute(dataclasses.replace(cube, acquisition=far), [gold], COARSE)
 
 

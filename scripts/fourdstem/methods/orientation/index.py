@@ -246,7 +246,8 @@ def _check_range(crystal: Crystal, r_min: float, r_max: float, pixel: float) -> 
     shortest = np.linalg.norm(crystal.reciprocal, axis=1).min() / pixel
     if r_max <= r_min or shortest > 3 * r_max:
         raise InputError(
-            f"no reflection of {crystal.name} on rings from {r_min:.1f} to {r_max:.1f} px",
+            f"no reflection of {crystal.name} between the direct beam, which reaches to {r_min:.1f} px, and the last"
+            f" ring, at {r_max:.1f} px",
             where="acquisition",
             expected=f"reflections at multiples of about {shortest:.1f} px",
             do="Check detector_pixel_inv_angstrom, convergence_mrad and orientation: g_max_inv_angstrom.",
