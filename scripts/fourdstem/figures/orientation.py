@@ -26,6 +26,13 @@ def ipf_maps(sample):
 _AXIS_WORDS = {"z": "beam (z)", "x": "x (right)", "y": "y (down)"}
 
 
+def _phase_reliability(ax, sample, result) -> None:
+    values = np.where(result.phase >= 0, result.phase_reliability, np.nan)
+    top = [r.phase_reliability[r.phase >= 0] for r in sample.orientation.values()]
+    options = {"cmap": "plasma", "limits": (0, 100 * _top([v / 100 for v in top])), "label": "phase reliability (0–100)"}
+    maps.show(ax, values, sample.step, "phase reliability", **options)
+
+
 def _reliability(ax, sample, result) -> None:
     values = np.where(result.phase >= 0, result.reliability, np.nan)
     options = {"cmap": "plasma", "limits": (0, _reliability_top(sample)), "label": "reliability (0–100)"}
@@ -100,7 +107,7 @@ def _trust_caption(sample) -> str:
 
 @styled
 def phases(sample):
-    """Draw the phase of every position for every source, with the reliability beside it."""
+    """Draw the phase of every position for every source, with the reliability of the phase beside it."""
     fig, axes = maps.panels(len(sample.orientation), (maps.LEGEND, maps.BAR), sample.scan_shape, sample.step, width=2.6)
     for row, (source, result) in zip(axes, sample.orientation.items(), strict=True):
         picture = np.full((*result.phase.shape, 3), to_rgb(MISSING))
@@ -112,12 +119,19 @@ def phases(sample):
             share = 100 * float((result.phase == k).mean())
             row[0].plot([], [], "s", color=colour, ms=7, label=f"{name} {share:.1f} %")
         row[0].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handletextpad=0.2)
-        _reliability(row[1], sample, result)
-    return save(fig, sample.figures, "orientation_phase", _PHASE_CAPTION)
+        _phase_reliability(row[1], sample, result)
+    return save(fig, sample.figures, "orientation_phase", _phase_caption(sample))
 
 
-_PHASE_CAPTION = (
-    "<b>Which phase fits best.</b> Phases should fill grains, not single pixels. Speckle of two phases means that "
-    "their templates fit equally well: read the share of each phase with the reliability beside it. A phase that "
-    "appears only along boundaries or at the rim is usually overlap or noise. Grey: not indexed."
-)
+def _phase_caption(sample) -> str:
+    medians = []
+    for source, r in sample.orientation.items():
+        if (r.phase >= 0).any():
+            medians.append(f"{source} {np.nanmedian(r.phase_reliability[r.phase >= 0]):.1f}")
+    return (
+        "<b>Which phase fits best.</b> Phases should fill grains, not single pixels. Speckle of two phases means that "
+        "their templates fit equally well: read the share of each phase with the reliability beside it, 100 (1 − Q′/Q), "
+        "where Q is the correlation of the phase shown and Q′ that of the best of all other phases, refined likewise. "
+        f"Medians: {'; '.join(medians) or 'nothing was indexed'}. A phase that appears only along boundaries or at the rim "
+        "is usually overlap or noise. Grey: not indexed."
+    )

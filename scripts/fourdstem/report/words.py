@@ -7,7 +7,7 @@ import numpy as np
 from fourdstem.calibration import wavelength_angstrom
 from fourdstem.figures.maps import thousands
 from fourdstem.methods.nonlocal_average import doubts
-from fourdstem.methods.orientation import intensity_model
+from fourdstem.methods.orientation import ALIKE_SHARE, alike_patterns, intensity_model, sentence
 from fourdstem.report.sample import Sample
 from fourdstem.report.text import Text, number, percent
 
@@ -154,6 +154,10 @@ def _orientation(source: str, result) -> list[str]:
     if median < RELIABILITY_LIMIT:
         text = f"The median reliability of {source} patterns is {median:.1f} (limit {RELIABILITY_LIMIT:g})"
         lines.append(f"<b>Weak index.</b> {text}: other orientations fit nearly as well. Do not read single pixels.")
+    for one, other, share, what in alike_patterns(result):
+        if share > ALIKE_SHARE:
+            text = f"{escape(one)} and {escape(other)} on {source} patterns: {escape(sentence(share, what))}"
+            lines.append(f"<b>Phases too alike.</b> {text} (limit {percent(ALIKE_SHARE)}). Read them as one phase.")
     return lines
 
 

@@ -5,12 +5,15 @@ from fourdstem.methods.orientation.ctf import ctf_text, hkl_axes
 from fourdstem.methods.orientation.foreign import foreign_weight
 from fourdstem.methods.orientation.index import Params, Result, compute
 from fourdstem.methods.orientation.orix_map import orix_tree
+from fourdstem.methods.orientation.phases import ALIKE_SHARE, alike_patterns, sentence
 from fourdstem.methods.orientation.rotations import misorientation_deg
 from fourdstem.methods.orientation.templates import intensity_model, template_pattern
 
 __all__ = [
+    "ALIKE_SHARE",
     "Params",
     "Result",
+    "alike_patterns",
     "ang_text",
     "compute",
     "ctf_text",
@@ -19,5 +22,6 @@ __all__ = [
     "intensity_model",
     "misorientation_deg",
     "orix_tree",
+    "sentence",
     "template_pattern",
 ]

@@ -21,6 +21,14 @@ from fourdstem.cube import UNIT, Cube, Unit
 from fourdstem.errors import InputError
 from fourdstem.methods.orientation.candidates import select
 from fourdstem.methods.orientation.matching import Bank, Optics, build_bank, correlate, prepare
+from fourdstem.methods.orientation.phases import (
+    alike_patterns,
+    alike_templates,
+    merged,
+    of_phase,
+    reliability,
+    tell_alike,
+)
 from fourdstem.methods.orientation.polar import choose_rings, polar_map
 from fourdstem.methods.orientation.refinement import refine
 from fourdstem.methods.orientation.rotations import from_matrix, misorientation_deg, multiply
@@ -34,6 +42,8 @@ log = logging.getLogger("fourdstem")
 _SPARE = 3
 # Of the correlation: where half a turn about the beam loses less, the two orientations are not told apart.
 _TIE = 0.01
+# Fewer templates of a phase are told.
+_FEW = 5
 
 
 @dataclass(frozen=True)
@@ -95,6 +105,12 @@ class Result:
         "scan_y scan_x", "", "1 where half a turn about the beam fits as well within 1 %, and is no symmetry"
     )
     phase_name: tuple[str, ...] = quantity("phase", "", "Names of the phases")
+    phase_correlation: np.ndarray | None = quantity(
+        "scan_y scan_x phase", "", "Correlation with the best template of each phase", default=None
+    )
+    phase_reliability: np.ndarray | None = quantity(
+        "scan_y scan_x", "", "Reliability of the phase, 100 (1 - Q of the next phase / Q)", default=None
+    )
     foreign_weight: np.ndarray | None = quantity(
         "scan_y scan_x", "", "Share of the averaged weight from positions indexed more than 5° away", default=None
     )
@@ -132,6 +148,8 @@ def compute(cube: Cube, crystals: list[Crystal], params: Params, device: str = "
         crystals, optics, rings, valid, params.sampling_deg, params.intensity_power, params.distinct_deg, device
     )
     log.info("%d templates of %d phases in %.1f s", len(bank.phase), len(crystals), time.perf_counter() - started)
+    _tell_few(bank, crystals)
+    tell_alike(alike_templates(crystals, bank, optics, rings, params.sampling_deg))
     operations = [from_matrix(crystal.operations) for crystal in crystals]
     start = np.cumsum([0, *map(len, operations)])
     symmetry = (np.concatenate(operations), start, np.deg2rad(params.distinct_deg))
@@ -141,22 +159,36 @@ def compute(cube: Cube, crystals: list[Crystal], params: Params, device: str = "
     def work(patterns: np.ndarray, unit: Unit):
         torch.set_num_threads(1)
         polar = (weights @ patterns.reshape(UNIT, -1).T).T.reshape(UNIT, *valid.shape)
-        if disks is None:
-            return match(polar, bank, symmetry, params.candidates)
-        found = match(polar, bank, symmetry, _SPARE * params.candidates)
-        return _refined(patterns, disks, found, symmetry, params)
+        found = match(polar, bank, symmetry, params.candidates * (1 if disks is None else _SPARE))
+        if disks is not None:
+            found = [_refined(patterns, disks, own, symmetry, params) for own in found]
+        return merged(found, params.candidates)
 
-    return _collect(cube, work, crystals, params)
+    result = _collect(cube, work, crystals, params)
+    tell_alike(alike_patterns(result))
+    return result
 
 
-def match(polar: np.ndarray, bank: Bank, symmetry: tuple, candidates: int) -> tuple[np.ndarray, ...]:
-    """Orientations (NaN where there is none), phases (-1) and correlations (NaN) of the candidates of a unit."""
-    shape = (UNIT, candidates)
-    found = np.full((*shape, 4), np.nan), np.full(shape, -1), np.full(shape, np.nan)
+def _tell_few(bank: Bank, crystals: list[Crystal]) -> None:
+    count = np.bincount(bank.phase, minlength=len(crystals))
+    for number, crystal in zip(count, crystals, strict=True):
+        if number < _FEW:
+            templates = "template" if number == 1 else "templates"
+            text = "%d %s of %s: orientations are coarse, and reliability compares few; lower orientation: sampling_deg"
+            log.warning(text, number, templates, crystal.name)
+
+
+def match(polar: np.ndarray, bank: Bank, symmetry: tuple, candidates: int) -> list[tuple[np.ndarray, ...]]:
+    """By phase: orientations (NaN where there is none), phases (-1), correlations (NaN) of the candidates of a unit."""
+    shape, phases = (UNIT, candidates), len(symmetry[1]) - 1
+    found = [(np.full((*shape, 4), np.nan), np.full(shape, -1), np.full(shape, np.nan)) for _ in range(phases)]
     prepared, usable = prepare(polar, bank)
     if usable.any():
         peaks = correlate(prepared, bank)
-        select(*peaks, usable, (bank.quaternion, bank.phase), symmetry, found, polar.shape[2])
+        for k, own in enumerate(found):
+            part = of_phase(bank, k)
+            rows = np.ascontiguousarray(bank.quaternion[:, part]), bank.phase[part]
+            select(*(values[part] for values in peaks), usable, rows, symmetry, own, polar.shape[2])
     return found
 
 
@@ -172,11 +204,13 @@ def _collect(cube: Cube, work, crystals: list[Crystal], params: Params) -> Resul
     shape = (*cube.scan_shape, params.candidates)
     orientation = np.full((*shape, 4), np.nan, np.float32)
     score, phase = np.full(shape, np.nan, np.float32), np.full(shape, -1, np.int16)
+    best = np.full((*cube.scan_shape, len(crystals)), np.nan, np.float32)
     units, started = len(cube.units()), time.perf_counter()
-    for number, (unit, (quaternion, phases, found)) in enumerate(cube.map_units(work), 1):
+    for number, (unit, (quaternion, phases, found, of_phases)) in enumerate(cube.map_units(work), 1):
         orientation[unit.where] = np.where(quaternion[..., :1] < 0, -quaternion, quaternion)[: unit.count]
         phase[unit.where] = phases[: unit.count]
         score[unit.where] = np.minimum(found[: unit.count], 1)
+        best[unit.where] = np.minimum(of_phases[: unit.count], 1)
         if number * 10 // units > (number - 1) * 10 // units:
             log.info("indexed %d %% in %.0f s", 100 * number // units, time.perf_counter() - started)
     indexed = score[..., 0] >= params.minimum_correlation
@@ -192,6 +226,8 @@ def _collect(cube: Cube, work, crystals: list[Crystal], params: Params) -> Resul
         candidate_phase=phase,
         ambiguous=_ambiguous(orientation, score, phase, crystals, params.distinct_deg),
         phase_name=tuple(crystal.name for crystal in crystals),
+        phase_correlation=best if len(crystals) > 1 else None,
+        phase_reliability=reliability(best),
     )
 
 
