@@ -29,7 +29,11 @@ _AXIS_WORDS = {"z": "beam (z)", "x": "x (right)", "y": "y (down)"}
 def _phase_reliability(ax, sample, result) -> None:
     values = np.where(result.phase >= 0, result.phase_reliability, np.nan)
     top = [r.phase_reliability[r.phase >= 0] for r in sample.orientation.values()]
-    options = {"cmap": "plasma", "limits": (0, 100 * _top([v / 100 for v in top])), "label": "phase reliability (0–100)"}
+    options = {
+        "cmap": "plasma",
+        "limits": (0, 100 * _top([v / 100 for v in top])),
+        "label": "phase reliability (0–100)",
+    }
     maps.show(ax, values, sample.step, "phase reliability", **options)
 
 

@@ -11,14 +11,15 @@ distinct, their correlations are nearly the same, and the reliability is low bec
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from fourdstem.crystal import Crystal
-from fourdstem.cube import UNIT, Cube, Unit
+from fourdstem.cube import UNIT, Cube
 from fourdstem.errors import InputError
+from fourdstem.methods.orientation import overlap
 from fourdstem.methods.orientation.candidates import select
 from fourdstem.methods.orientation.matching import Bank, Optics, build_bank, correlate, prepare
 from fourdstem.methods.orientation.phases import (
@@ -85,6 +86,10 @@ class Params:
     minimum_correlation: float = setting(
         0.2, "A pattern whose best correlation is lower is not indexed.", minimum=0, maximum=1
     )
+    overlap: bool = setting(
+        False, "Subtract the orientation found from every pattern and index what is left; takes as long again."
+    )
+    overlap_seed: int = setting(0, "Seed of the single crystals that overlaps are compared with.", minimum=0)
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,19 @@ class Result:
     )
     phase_reliability: np.ndarray | None = quantity(
         "scan_y scan_x", "", "Reliability of the phase, 100 (1 - Q of the next phase / Q)", default=None
+    )
+    overlap_orientation: np.ndarray | None = quantity(
+        "scan_y scan_x quaternion", "", "Second orientation, of what the first leaves", default=None
+    )
+    overlap_phase: np.ndarray | None = quantity("scan_y scan_x", "", "Phase of the second orientation", default=None)
+    overlap_correlation: np.ndarray | None = quantity(
+        "scan_y scan_x", "", "Correlation of what the first leaves with the second", default=None
+    )
+    overlap_share: np.ndarray | None = quantity(
+        "scan_y scan_x", "", "Share of the Bragg intensity that the second alone explains", default=None
+    )
+    overlap_significance: np.ndarray | None = quantity(
+        "scan_y scan_x", "", "Share of simulated single crystals whose second correlation is lower", default=None
     )
     foreign_weight: np.ndarray | None = quantity(
         "scan_y scan_x", "", "Share of the averaged weight from positions indexed more than 5° away", default=None
@@ -156,16 +174,19 @@ def compute(cube: Cube, crystals: list[Crystal], params: Params, device: str = "
 
     disks = spots(crystals, optics, rings, cube.valid, params.intensity_power) if params.refine else None
 
-    def work(patterns: np.ndarray, unit: Unit):
+    def work(patterns: np.ndarray, wanted: int):
         torch.set_num_threads(1)
         polar = (weights @ patterns.reshape(UNIT, -1).T).T.reshape(UNIT, *valid.shape)
-        found = match(polar, bank, symmetry, params.candidates * (1 if disks is None else _SPARE))
+        found = match(polar, bank, symmetry, wanted * (1 if disks is None else _SPARE))
         if disks is not None:
-            found = [_refined(patterns, disks, own, symmetry, params) for own in found]
-        return merged(found, params.candidates)
+            found = [_refined(patterns, disks, own, symmetry, params.sampling_deg, wanted) for own in found]
+        return merged(found, wanted)
 
-    result = _collect(cube, work, crystals, params)
+    result = _collect(cube, lambda patterns, _: work(patterns, params.candidates), crystals, params)
     tell_alike(alike_patterns(result))
+    if params.overlap:
+        seen = overlap.detector(crystals, optics, rings, cube.valid)
+        result = replace(result, **overlap.second(cube, result, seen, work, symmetry, params.overlap_seed))
     return result
 
 
@@ -192,12 +213,12 @@ def match(polar: np.ndarray, bank: Bank, symmetry: tuple, candidates: int) -> li
     return found
 
 
-def _refined(patterns: np.ndarray, disks: Spots, found: tuple, symmetry: tuple, params: Params) -> tuple:
-    step = np.deg2rad(params.sampling_deg) / 2
+def _refined(patterns: np.ndarray, disks: Spots, found: tuple, symmetry: tuple, sampling_deg, wanted) -> tuple:
+    step = np.deg2rad(sampling_deg) / 2
     for pattern, quaternion, phase, score in zip(patterns, *found, strict=True):
         if phase[0] >= 0:
-            refine(pattern, disks, step, symmetry, params.candidates, quaternion, phase, score)
-    return tuple(part[:, : params.candidates] for part in found)
+            refine(pattern, disks, step, symmetry, wanted, quaternion, phase, score)
+    return tuple(part[:, :wanted] for part in found)
 
 
 def _collect(cube: Cube, work, crystals: list[Crystal], params: Params) -> Result:
