@@ -214,7 +214,7 @@ def test_a_single_crystal_made_of_a_pattern_has_its_disks_and_its_noise(gold):
     made = overlap.alone(rng.poisson(mean).astype(np.float32), (quaternion, 0), None, seen, rng)
     ring = seen.ring >= 0
     # Sums over bright disks agree, and what is elsewhere scatters like counts.
-    _, explained, background, owner = overlap.subtract(made, place, weight, seen)
+    _, explained, _, owner = overlap.subtract(made, place, weight, seen)
     _, expected, *_ = overlap.subtract(mean, place, weight, seen)
     strong = expected > 500
     assert strong.sum() > 3

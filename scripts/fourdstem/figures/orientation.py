@@ -27,14 +27,15 @@ _AXIS_WORDS = {"z": "beam (z)", "x": "x (right)", "y": "y (down)"}
 
 
 def _phase_reliability(ax, sample, result) -> None:
-    values = np.where(result.phase >= 0, result.phase_reliability, np.nan)
-    top = [r.phase_reliability[r.phase >= 0] for r in sample.orientation.values()]
-    options = {
-        "cmap": "plasma",
-        "limits": (0, 100 * _top([v / 100 for v in top])),
-        "label": "phase reliability (0–100)",
-    }
-    maps.show(ax, values, sample.step, "phase reliability", **options)
+    top = 100 * _top([_of_phase(r) / 100 for r in sample.orientation.values()])
+    options = {"cmap": "plasma", "limits": (0, top), "label": "phase reliability (0–100)"}
+    maps.show(ax, _of_phase(result), sample.step, "phase reliability", **options)
+
+
+def _of_phase(result) -> np.ndarray:
+    """Reliability of the phase where one was found; NaN throughout where there is but one to choose from."""
+    known = result.phase_reliability is not None
+    return np.where(result.phase >= 0, result.phase_reliability if known else np.nan, np.nan)
 
 
 def _reliability(ax, sample, result) -> None:
@@ -130,12 +131,12 @@ def phases(sample):
 def _phase_caption(sample) -> str:
     medians = []
     for source, r in sample.orientation.items():
-        if (r.phase >= 0).any():
-            medians.append(f"{source} {np.nanmedian(r.phase_reliability[r.phase >= 0]):.1f}")
+        if np.isfinite(_of_phase(r)).any():
+            medians.append(f"{source} {np.nanmedian(_of_phase(r)):.1f}")
     return (
         "<b>Which phase fits best.</b> Phases should fill grains, not single pixels. Speckle of two phases means that "
-        "their templates fit equally well: read the share of each phase with the reliability beside it, 100 (1 − Q′/Q), "
-        "where Q is the correlation of the phase shown and Q′ that of the best of all other phases, refined likewise. "
-        f"Medians: {'; '.join(medians) or 'nothing was indexed'}. A phase that appears only along boundaries or at the rim "
-        "is usually overlap or noise. Grey: not indexed."
+        "their templates fit equally well: read the share of each phase with the reliability of the phase beside it, "
+        "100 (1 − Q′/Q), where Q is the correlation of the phase shown and Q′ that of the best of all other phases, "
+        f"refined likewise. Medians: {'; '.join(medians) or 'none'}. A phase that appears only along "
+        "boundaries or at the rim is usually overlap or noise. Grey: not indexed."
     )

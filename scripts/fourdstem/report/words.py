@@ -264,6 +264,11 @@ def _said_orientation(sample: Sample, cited: list[str]) -> str:
     energy = sample.acquisition.beam_energy_kev
     text += f" at λ = {wavelength_angstrom(energy):.5f} Å" if energy else ""
     text += f", with the scattering factors of Lobato and Van Dyck{_cite(cited, 'lobato')}. "
+    if settings.get("overlap"):
+        text += (
+            "Where crystals overlap, the disks of the first orientation were subtracted and the remainder was indexed "
+        )
+        text += "again, its significance taken from simulated single crystals. "
     text += "Orientations are passive (lab to crystal); the colours of inverse pole figures are those of orix"
     return f"{text}{_cite(cited, 'orix')}."
 
