@@ -107,7 +107,25 @@ def _trust_caption(sample) -> str:
         "out from the best distinctly different one. High correlation with low reliability is the case to beware of: "
         "a pattern with few disks fits many orientations. After averaging both should rise inside grains and stay "
         "low along boundaries; a rise in correlation alone says only that there is less noise. Grey: not indexed."
+        f"{_camera(sample)}"
     )
+
+
+def _camera(sample) -> str:
+    """Say which camera length and centre the indexed patterns fit."""
+    parts = []
+    for source, r in sample.orientation.items():
+        if r.scale_factor is None or not np.isfinite(r.scale_factor):
+            continue
+        pixel, (dy, dx) = float(r.pixel_refined_inv_angstrom), r.centre_offset_px
+        sigma, (sigma_y, sigma_x) = pixel * r.scale_factor_sigma / r.scale_factor, r.centre_offset_sigma_px
+        applied = sample.settings(f"orientation_{source}").get("polish", False)
+        parts.append(
+            f"{source} {pixel:.5f} ± {sigma:.5f} 1/Å per px ({1 / float(r.scale_factor) - 1:+.2%} from the value in "
+            f"force) and a beam ({dy:+.2f} ± {sigma_y:.2f}, {dx:+.2f} ± {sigma_x:.2f}) px off the middle (y, x), "
+            f"{'applied' if applied else 'not applied'}"
+        )
+    return f" Camera length and centre that the disks of indexed patterns fit: {'; '.join(parts)}." if parts else ""
 
 
 @styled

@@ -40,7 +40,7 @@ def _caption(found) -> str:
         "second is shown (grey: none) where its significance is at least "
         f"{OVERLAP_SIGNIFICANCE:g} and its share at least {100 * OVERLAP_SHARE:g} %. Significance is the share of "
         "simulated single crystals, with the disks, background and noise of this scan, whose second orientation "
-        "correlates less. It does not know Kikuchi lines, streaks or a calibration that is off, and below the threshold "
+        "correlates less. It knows no Kikuchi lines, streaks or calibration that is off, and below the threshold "
         "it flags many single crystals. The share is the part of the Bragg intensity that the second alone explains, a "
         "lower bound where both share disks, as twins do. Overlaps should line grain boundaries or fill whole grains; "
         "salt and pepper, or a second orientation wherever the first is unreliable, means that the first is wrong "

@@ -7,7 +7,7 @@ import numpy as np
 from fourdstem.calibration import wavelength_angstrom
 from fourdstem.figures.maps import thousands
 from fourdstem.methods.nonlocal_average import doubts
-from fourdstem.methods.orientation import ALIKE_SHARE, alike_patterns, intensity_model, sentence
+from fourdstem.methods.orientation import ALIKE_SHARE, alike_patterns, intensity_model, matters, sentence
 from fourdstem.report.sample import Sample
 from fourdstem.report.text import Text, number, percent
 
@@ -110,7 +110,7 @@ def complaints(sample: Sample) -> list[str]:
         )
     lines += _missing_values(sample) + _averaging(sample)
     for source, result in sample.orientation.items():
-        lines += _orientation(source, result)
+        lines += _orientation(source, result) + _polish(sample, source, result)
     lines += _lost_by_averaging(sample)
     trial = {k: v for k, v in sample.changed.get("scan", {}).items() if k in ("roi", "stride", "bin")}
     if trial:
@@ -159,6 +159,18 @@ def _orientation(source: str, result) -> list[str]:
             text = f"{escape(one)} and {escape(other)} on {source} patterns: {escape(sentence(share, what))}"
             lines.append(f"<b>Phases too alike.</b> {text} (limit {percent(ALIKE_SHARE)}). Read them as one phase.")
     return lines
+
+
+def _polish(sample: Sample, source: str, result) -> list[str]:
+    """Say where indexed patterns ask for another scale or centre, which was not applied."""
+    applied = sample.settings(f"orientation_{source}").get("polish", False)
+    found = result.scale_factor, result.scale_factor_sigma, result.centre_offset_px, result.centre_offset_sigma_px
+    if applied or found[0] is None or not np.isfinite(found[0]) or not matters(*found):
+        return []
+    (dy, dx), pixel = found[2], float(result.pixel_refined_inv_angstrom)
+    text = f"Disks of indexed {source} patterns fit {pixel:.5f} 1/Å per px, {1 / float(found[0]) - 1:+.1%} from the "
+    text += f"value in force, and a beam ({dy:+.2f}, {dx:+.2f}) px off the middle (y, x)"
+    return [f"<b>Scale or centre is off.</b> {text}: correct it, or set <code>orientation: polish</code>."]
 
 
 def _lost_by_averaging(sample: Sample) -> list[str]:

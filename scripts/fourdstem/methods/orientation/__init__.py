@@ -9,6 +9,7 @@ from fourdstem.methods.orientation.overlap import SHARE as OVERLAP_SHARE
 from fourdstem.methods.orientation.overlap import SIGNIFICANCE as OVERLAP_SIGNIFICANCE
 from fourdstem.methods.orientation.overlap import overlapping
 from fourdstem.methods.orientation.phases import ALIKE_SHARE, alike_patterns, sentence
+from fourdstem.methods.orientation.polish import matters, tell_camera
 from fourdstem.methods.orientation.rotations import misorientation_deg
 from fourdstem.methods.orientation.templates import intensity_model, template_pattern
 
@@ -25,9 +26,11 @@ __all__ = [
     "foreign_weight",
     "hkl_axes",
     "intensity_model",
+    "matters",
     "misorientation_deg",
     "orix_tree",
     "overlapping",
     "sentence",
+    "tell_camera",
     "template_pattern",
 ]

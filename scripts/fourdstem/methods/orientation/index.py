@@ -19,7 +19,7 @@ import torch
 from fourdstem.crystal import Crystal
 from fourdstem.cube import UNIT, Cube
 from fourdstem.errors import InputError
-from fourdstem.methods.orientation import overlap
+from fourdstem.methods.orientation import overlap, polish
 from fourdstem.methods.orientation.candidates import select
 from fourdstem.methods.orientation.matching import Bank, Optics, build_bank, correlate, prepare
 from fourdstem.methods.orientation.phases import (
@@ -86,6 +86,10 @@ class Params:
     minimum_correlation: float = setting(
         0.2, "A pattern whose best correlation is lower is not indexed.", minimum=0, maximum=1
     )
+    polish: bool = setting(
+        False,
+        "Apply the scale and centre that the indexed patterns ask for, and index again; they are reported in any case.",
+    )
     overlap: bool = setting(
         False, "Subtract the orientation found from every pattern and index what is left; takes as long again."
     )
@@ -115,6 +119,13 @@ class Result:
     )
     phase_reliability: np.ndarray | None = quantity(
         "scan_y scan_x", "", "Reliability of the phase, 100 (1 - Q of the next phase / Q)", default=None
+    )
+    scale_factor: float = quantity("", "", "Distances on the detector by those of the calibration", default=np.nan)
+    scale_factor_sigma: float = quantity("", "", "Standard deviation of the scale factor", default=np.nan)
+    pixel_refined_inv_angstrom: float = quantity("", "1/Å", "Detector pixel that the patterns fit", default=np.nan)
+    centre_offset_px: np.ndarray | None = quantity("yx", "px", "Beam off the middle of the patterns", default=None)
+    centre_offset_sigma_px: np.ndarray | None = quantity(
+        "yx", "px", "Standard deviation of the centre offset", default=None
     )
     overlap_orientation: np.ndarray | None = quantity(
         "scan_y scan_x quaternion", "", "Second orientation, of what the first leaves", default=None
@@ -156,6 +167,24 @@ def compute(cube: Cube, crystals: list[Crystal], params: Params, device: str = "
     InputError
         If the calibration is missing, no phase is given, or the detector holds no reflection of a phase.
     """
+    result, work, seen, symmetry = _indexed(cube, crystals, params, device)
+    found = polish.measure(cube, result, seen)
+    polish.tell(found, cube.acquisition.pixel_inv_angstrom, params.polish)
+    told = polish.fields(found, cube.acquisition.pixel_inv_angstrom)
+    if params.polish and found.known:
+        cube = polish.applied(cube, found)
+        result, work, seen, symmetry = _indexed(cube, crystals, params, device)
+    tell_alike(alike_patterns(result))
+    if nothing := int(np.isnan(result.correlation).sum()):
+        text = "%d of %d patterns hold nothing to match (dark, constant, or saturated throughout) and are not indexed"
+        log.warning(text, nothing, result.phase.size)
+    if params.overlap:
+        told |= overlap.second(cube, result, seen, work, symmetry, params.overlap_seed)
+    return replace(result, **told)
+
+
+def _indexed(cube: Cube, crystals: list[Crystal], params: Params, device: str) -> tuple:
+    """First orientations, and with what they were found: a function of patterns, crystals in the pattern, symmetry."""
     optics, rings = _geometry(cube, crystals, params)
     weights, valid = polar_map(rings, cube.detector_shape, cube.valid)
     started = time.perf_counter()
@@ -183,11 +212,7 @@ def compute(cube: Cube, crystals: list[Crystal], params: Params, device: str = "
         return merged(found, wanted)
 
     result = _collect(cube, lambda patterns, _: work(patterns, params.candidates), crystals, params)
-    tell_alike(alike_patterns(result))
-    if params.overlap:
-        seen = overlap.detector(crystals, optics, rings, cube.valid)
-        result = replace(result, **overlap.second(cube, result, seen, work, symmetry, params.overlap_seed))
-    return result
+    return result, work, overlap.detector(crystals, optics, rings, cube.valid), symmetry
 
 
 def _tell_few(bank: Bank, crystals: list[Crystal]) -> None:
