@@ -301,7 +301,11 @@ def camera(found, crystals, pixel: float | None, tolerance: float) -> tuple[floa
     rivals = peaks[np.abs(trials[peaks] - trials[k]) > 0.02]
     if rivals.size and score[rivals].max() > 0.9 * score[k]:
         other = np.exp(trials[rivals[np.argmax(score[rivals])]])
-        return np.nan, pixel is not None, f"no proposal: {np.exp(trials[k]):.5f} and {other:.5f} 1/Å per px fit alike"
+        text = f"no proposal: {np.exp(trials[k]):.5f} and {other:.5f} 1/Å per px fit alike"
+        near = score[np.abs(trials - np.log(pixel)) <= max(tolerance, 1e-3)].max() if pixel else 0.0
+        fits = near > 0.5 * score[k]
+        badly = f", {pixel:.5f}, which is in force, does not (correlation {near:.2f} against {score[k]:.2f})"
+        return np.nan, bool(pixel is not None and fits), text if fits or pixel is None else text + badly
     left, mid, right = score[k - 1 : k + 2]
     proposal = float(np.exp(trials[k] + 1e-3 * 0.5 * (left - right) / (left - 2 * mid + right)))
     text = f"rings of the phases fit {proposal:.5f} 1/Å per px (correlation {mid:.2f}, {len(rings)} rings)"
