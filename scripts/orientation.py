@@ -10,6 +10,7 @@ with stage(snakemake) as job:
 
     params = job.settings(method.Params)
     crystals = crystal.read_all(job.input.cif, job.params.phases)
+    method.tell_camera(io.read(job.input.preprocess, "verdict"))
     options = {"memory_mb": job.memory_mb, "threads": job.threads}
     with (
         io.open_patterns(job.wildcards.source, job.input, **options) as cube,
