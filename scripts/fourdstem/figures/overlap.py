@@ -44,5 +44,6 @@ def _caption(found) -> str:
         "it flags many single crystals. The share is the part of the Bragg intensity that the second alone explains, a "
         "lower bound where both share disks, as twins do. Overlaps should line grain boundaries or fill whole grains; "
         "salt and pepper, or a second orientation wherever the first is unreliable, means that the first is wrong "
-        f"there. {counts}."
+        "there. On averaged patterns, whose noise is small, nearly all is significant: there the share decides, and a "
+        f"whole grain of a share near the threshold is what the templates miss, not a second crystal. {counts}."
     )

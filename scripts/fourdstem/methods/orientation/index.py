@@ -120,7 +120,9 @@ class Result:
     phase_reliability: np.ndarray | None = quantity(
         "scan_y scan_x", "", "Reliability of the phase, 100 (1 - Q of the next phase / Q)", default=None
     )
-    scale_factor: float = quantity("", "", "Distances seen on the detector by those that the calibration gives", default=np.nan)
+    scale_factor: float = quantity(
+        "", "", "Distances seen on the detector by those that the calibration gives", default=np.nan
+    )
     scale_factor_sigma: float = quantity("", "", "Standard deviation of the scale factor", default=np.nan)
     pixel_refined_inv_angstrom: float = quantity("", "1/Å", "Detector pixel that the patterns fit", default=np.nan)
     centre_offset_px: np.ndarray | None = quantity("yx", "px", "Beam off the middle of the patterns", default=None)
