@@ -15,9 +15,12 @@ from fourdstem.cube import UNIT, Unit
 from fourdstem.geometry import corrected_to_recorded
 from fourdstem.methods.simulate import bloch, detector
 from fourdstem.methods.simulate.film import Film, descan, grow
+from fourdstem.methods.simulate.rehearsal import PATCH, conditions, rehearse
 from fourdstem.methods.simulate.settings import Params, Result, acquisition
 
-__all__ = ["Expected", "Params", "Result", "acquisition", "compute", "expected"]
+__all__ = [
+    "PATCH", "Expected", "Params", "Result", "acquisition", "compute", "conditions", "expected", "rehearse",
+]  # fmt: skip
 
 BEND_STEP_DEG = 0.25  # orientations of the bent grain are computed this far apart and mixed in between
 FAINTEST = 1e-6  # share of the incident electrons below which a disk is not drawn; some 100 such disks make 1e-4
