@@ -52,6 +52,40 @@ rule study_averaging:
         "../../scripts/study_averaging.py"
 
 
+rule study_probability:
+    input:
+        truth=expand("results/{sample}/simulated.h5", sample=SAMPLES),
+        corrected=expand("results/{sample}/orientation/corrected.h5", sample=SAMPLES),
+        averaged=expand("results/{sample}/orientation/averaged.h5", sample=SAMPLES),
+        sidecars=expand(
+            "results/{sample}/provenance/{stage}.json",
+            sample=SAMPLES,
+            stage=("simulate", "orientation_corrected", "orientation_averaged"),
+        ),
+        cif=cifs_of_first,
+    output:
+        table="studies/probability.csv",
+        figures=expand("studies/probability.{kind}", kind=("png", "pdf")),
+        sidecar="studies/provenance/probability.json",
+    log:
+        "results/logs/study_probability.log",
+    conda:
+        "../../envs/study_probability.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        code=code("study_probability"),
+        doses=doses_of,
+        phases=phases_of_first,
+        sources=("corrected", "averaged"),
+        seed=0,
+    message:
+        "compare the probability of being right with the truth, by dose"
+    script:
+        "../../scripts/study_probability.py"
+
+
 rule study_kills:
     input:
         config=workflow.configfiles[0],
