@@ -225,3 +225,8 @@ def cifs_of_first(wildcards):
 
 def phases_of_first(wildcards):
     return list(configuration.cif_files(config, SAMPLES[0]))
+
+
+def films_of(wildcards):
+    """Settings of the simulation of every sample."""
+    return [configuration.settings(config, sample, "simulate") for sample in SAMPLES]

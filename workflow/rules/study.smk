@@ -54,14 +54,6 @@ rule study_averaging:
 
 rule study_probability:
     input:
-        truth=expand("results/{sample}/simulated.h5", sample=SAMPLES),
-        corrected=expand("results/{sample}/orientation/corrected.h5", sample=SAMPLES),
-        averaged=expand("results/{sample}/orientation/averaged.h5", sample=SAMPLES),
-        sidecars=expand(
-            "results/{sample}/provenance/{stage}.json",
-            sample=SAMPLES,
-            stage=("simulate", "orientation_corrected", "orientation_averaged"),
-        ),
         cif=cifs_of_first,
     output:
         table="studies/probability.csv",
@@ -71,14 +63,17 @@ rule study_probability:
         "results/logs/study_probability.log",
     conda:
         "../../envs/study_probability.yaml"
-    threads: 1
+    threads: 16
     resources:
-        mem_mb=1000,
+        mem_mb=4000,
+        device="auto",
     params:
         code=code("study_probability"),
-        doses=doses_of,
+        films=films_of,
         phases=phases_of_first,
-        sources=("corrected", "averaged"),
+        orientation=lambda wildcards: configuration.settings(
+            config, SAMPLES[0], "orientation"
+        ),
         seed=0,
     message:
         "compare the probability of being right with the truth, by dose"
