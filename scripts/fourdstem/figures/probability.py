@@ -55,7 +55,7 @@ def diagram(ax, pairs: dict, colour: str) -> None:
         face = colour if k else "white"
         ax.errorbar(mean[used], share[used], sigma[used], fmt="none", ecolor=colour, elinewidth=0.8, zorder=1 + k)
         ax.scatter(mean[used], share[used], size[used], facecolor=face, edgecolor=colour, zorder=2 + k, label=label)
-    ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="predicted probability", ylabel="share that is right")
+    ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="predicted probability", ylabel="share that is right")
     ax.tick_params(colors=FAINT, labelcolor=INK)
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(loc="upper left", fontsize=7, frameon=False, borderpad=0, handletextpad=0.2)
