@@ -8,6 +8,7 @@ from fourdstem.figures import (
     overlap,
     poles,
     preprocess,
+    probability,
     virtual_image,
 )
 from fourdstem.figures.style import Figure
@@ -21,5 +22,6 @@ __all__ = [
     "overlap",
     "poles",
     "preprocess",
+    "probability",
     "virtual_image",
 ]

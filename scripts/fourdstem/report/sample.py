@@ -145,6 +145,8 @@ def sections(sample: Sample) -> set[str]:
     found = {name for name in names if getattr(sample, name)}
     if any(result.overlap_phase is not None for result in sample.orientation.values()):
         found.add("overlap")
+    if any(result.calibration_right is not None for result in sample.orientation.values()):
+        found.add("probability")
     return found | ({"phases"} if sample.orientation and len(sample.crystals) > 1 else set())
 
 

@@ -281,6 +281,10 @@ def _said_orientation(sample: Sample, cited: list[str]) -> str:
             "Where crystals overlap, the disks of the first orientation were subtracted and the remainder was indexed "
         )
         text += "again, its significance taken from simulated single crystals. "
+    if any(result.calibration_right is not None for result in sample.orientation.values()):
+        text += "The probability of being right (phase, and orientation within 5°) was calibrated by indexing "
+        text += f"{settings.get('calibration_patterns', '')} simulated patterns with many-beam intensities under the "
+        text += "conditions of the scan. "
     text += "Orientations are passive (lab to crystal); the colours of inverse pole figures are those of orix"
     return f"{text}{_cite(cited, 'orix')}."
 

@@ -10,6 +10,7 @@ from fourdstem.methods.orientation.overlap import SIGNIFICANCE as OVERLAP_SIGNIF
 from fourdstem.methods.orientation.overlap import overlapping
 from fourdstem.methods.orientation.phases import ALIKE_SHARE, alike_patterns, sentence
 from fourdstem.methods.orientation.polish import matters, tell_camera
+from fourdstem.methods.orientation.probability import curve, pick, right, scores, with_probability
 from fourdstem.methods.orientation.rotations import misorientation_deg
 from fourdstem.methods.orientation.templates import intensity_model, template_pattern
 
@@ -23,6 +24,7 @@ __all__ = [
     "ang_text",
     "compute",
     "ctf_text",
+    "curve",
     "foreign_weight",
     "hkl_axes",
     "intensity_model",
@@ -30,7 +32,11 @@ __all__ = [
     "misorientation_deg",
     "orix_tree",
     "overlapping",
+    "pick",
+    "right",
+    "scores",
     "sentence",
     "tell_camera",
     "template_pattern",
+    "with_probability",
 ]

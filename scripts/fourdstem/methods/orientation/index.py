@@ -94,6 +94,20 @@ class Params:
         False, "Subtract the orientation found from every pattern and index what is left; takes as long again."
     )
     overlap_seed: int = setting(0, "Seed of the single crystals that overlaps are compared with.", minimum=0)
+    minimum_probability: float = setting(
+        0.0,
+        "A pattern whose probability of being right is lower is not indexed; its probability and candidates are kept.",
+        minimum=0,
+        maximum=1,
+    )
+    calibration_patterns: int = setting(
+        2000,
+        "Simulated patterns of the sample's phases under the conditions of the scan, by which the probability of being "
+        "right is calibrated; 0: no probability.",
+        minimum=0,
+        maximum=1000000,
+    )
+    seed: int = setting(0, "Seed of these patterns.", minimum=0, maximum=2**31)
 
 
 @dataclass(frozen=True)
@@ -144,6 +158,27 @@ class Result:
     )
     foreign_weight: np.ndarray | None = quantity(
         "scan_y scan_x", "", "Share of the averaged weight from positions indexed more than 5° away", default=None
+    )
+    probability: np.ndarray | None = quantity(
+        "scan_y scan_x",
+        "",
+        "Probability that the phase is right and the orientation within 5° of the truth, calibrated on simulation",
+        default=None,
+    )
+    calibration_feature: tuple[str, ...] | None = quantity(
+        "feature", "", "What the probability is a function of", default=None
+    )
+    calibration_centre: np.ndarray | None = quantity("feature", "", "Mean over the simulated patterns", default=None)
+    calibration_scale: np.ndarray | None = quantity("feature", "", "Standard deviation over these", default=None)
+    calibration_coefficient: np.ndarray | None = quantity(
+        "term", "", "Of 1, of the standardised features, their squares and products in logit P", default=None
+    )
+    calibration_predicted: np.ndarray | None = quantity(
+        "pattern", "", "Probability of simulated patterns by a model fitted to others", default=None
+    )
+    calibration_right: np.ndarray | None = quantity("pattern", "", "1 where these were indexed rightly", default=None)
+    calibration_beyond: float | None = quantity(
+        "", "", "Share of compared patterns beyond a boundary, as their agreement tells", default=None
     )
 
 
