@@ -6,7 +6,7 @@ Where all of the product is installed, write what a bare machine lacks (a crysta
 
 Where there is a card, with torch, numpy, scipy, numba, h5py and no more:
 
-    PYTHONPATH=scripts python benchmarks/orientation_cuda.py CRYSTAL.npz [--device cuda] [--threads 16] [--patterns 16384]
+    PYTHONPATH=scripts python benchmarks/orientation_cuda.py CRYSTAL.npz [--threads 16] [--patterns 16384]
 
 Patterns are gold, 128 x 128 px, random orientations, drawn kinematically with another thickness than the templates' and
 with counting noise; they are the same on every machine. Printed: share of patterns whose best template, mirror image
