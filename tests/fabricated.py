@@ -218,8 +218,8 @@ def _orientation(grain, phases, noise, indexed, rng, overlap):
     correlation = np.where(phase >= 0, np.clip(rng.normal(0.7, 0.1, shape), 0, 1), np.nan if not indexed else 0.1)
     reliability = np.where(phase >= 0, np.clip(rng.normal(40 / noise**0.3, 8, shape), 0, 100), np.nan)
     more = _two_phases(phase, correlation, noise) if phases > 1 else {}
-    more |= {"scale_factor": 1.012, "scale_factor_sigma": 0.001, "pixel_refined_inv_angstrom": 0.0203 / 1.012}
-    more |= {"centre_offset_px": np.array([0.1, -0.5]), "centre_offset_sigma_px": np.array([0.02, 0.03])}
+    more |= {"scale_factor": 1.0004, "scale_factor_sigma": 0.001, "pixel_refined_inv_angstrom": 0.0203 / 1.0004}
+    more |= {"centre_offset_px": np.array([0.01, -0.02]), "centre_offset_sigma_px": np.array([0.02, 0.03])}
     more |= _overlap(quaternion, phase, correlation) if overlap else {}
     return orientation.Result(
         orientation=quaternion.astype(np.float32),

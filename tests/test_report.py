@@ -77,6 +77,16 @@ def test_a_sound_sample_has_no_warnings(values):
     assert "No warnings" in report.headline(report.read(**values)).html
 
 
+def test_a_scale_or_centre_off_by_more_than_it_is_known_is_a_warning(values):
+    sample = report.read(**values)
+    found = {"scale_factor": 1.012, "pixel_refined_inv_angstrom": 0.0203 / 1.012}
+    off = dataclasses.replace(sample.orientation["corrected"], **found, centre_offset_px=np.array([0.1, -0.5]))
+    sample = dataclasses.replace(sample, orientation={**sample.orientation, "corrected": off})
+    text = report.warnings(sample).html
+    assert text.count("Scale or centre is off") == 1
+    assert "0.02006" in text and "-1.2%" in text and "polish" in text
+
+
 def test_a_declined_verdict_is_a_warning_with_its_reason(tmp_path):
     sample = report.read(**results(tmp_path / "film", stages=(), declined=True))
     assert "ellipse declined" in report.warnings(sample).html and "limit 20" in report.warnings(sample).html
