@@ -1,5 +1,7 @@
 """Network 2: where the direct disk is, and how sure that is."""
 
+import itertools
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -16,9 +18,9 @@ class Centre(nn.Module):
         super().__init__()
         self.enter = nn.Conv2d(16 * CHANNELS, widths[0], 3, padding=1)
         self.encode = nn.ModuleList(Block(w) for w in widths[:-1])
-        self.down = nn.ModuleList(Down(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.down = nn.ModuleList(Down(a, b) for a, b in itertools.pairwise(widths))
         self.bottom = nn.Sequential(Block(widths[-1]), Block(widths[-1]))
-        self.up = nn.ModuleList(Up(b, a) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.up = nn.ModuleList(Up(b, a) for a, b in itertools.pairwise(widths))
         self.decode = nn.ModuleList(Block(w) for w in widths[:-1])
         self.heat = nn.Conv2d(widths[0], 4, 3, padding=1)
         self.sure = nn.Sequential(nn.Linear(widths[0] + 3, 64), nn.ReLU(), nn.Linear(64, 1))

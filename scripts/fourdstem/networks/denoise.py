@@ -1,5 +1,7 @@
 """Network 1: from a noisy pattern to the expected one."""
 
+import itertools
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -21,9 +23,9 @@ class Denoise(nn.Module):
         super().__init__()
         self.enter = nn.Conv2d(4 * CHANNELS, widths[0], 3, padding=1)
         self.encode = nn.ModuleList(Block(w) for w in widths[:-1])
-        self.down = nn.ModuleList(Down(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.down = nn.ModuleList(Down(a, b) for a, b in itertools.pairwise(widths))
         self.bottom = nn.Sequential(Block(widths[-1]), Block(widths[-1]))
-        self.merge = nn.ModuleList(Merge(b, a) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.merge = nn.ModuleList(Merge(b, a) for a, b in itertools.pairwise(widths))
         self.decode = nn.ModuleList(Block(w) for w in widths[:-1])
         self.leave = nn.Conv2d(widths[0], 8, 3, padding=1)
         nn.init.zeros_(self.leave.weight)

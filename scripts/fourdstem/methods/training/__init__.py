@@ -42,7 +42,7 @@ def compute(params: Params, device: str = "auto", log=None, keep=None, checkpoin
         A network that failed is told of in ``failures``; the others are there.
     """
     start, log = time.monotonic(), log or (lambda line: None)
-    structures.prepare()
+    supply.prepare()
     sets = _held_back(params)
     source = supply.Supply(params.seed, params.workers)  # before the device wakes: processes are forked
     try:
@@ -50,7 +50,9 @@ def compute(params: Params, device: str = "auto", log=None, keep=None, checkpoin
         log(f"device {chosen} ({devices.describe(chosen)}), torch {torch.__version__}, {params.workers} processes")
         result = Result([], [], _card(params, chosen), {}, {}, {})
         session = _Session(params, chosen, log, source, sets, start, checkpoints)
-        for kind in KINDS:
+        for kind, share in zip(KINDS, params.shares, strict=True):
+            if share == 0:
+                continue
             try:
                 session.train(kind, result)
             except Exception as error:  # one network's trouble must not cost the others
@@ -94,6 +96,7 @@ class _Session:
     def __init__(self, params: Params, device: str, log, source, sets, start: float, checkpoints):
         self.params, self.device, self.log, self.source = params, device, log, source
         self.start, self.checkpoints = start, checkpoints
+        torch.backends.cudnn.benchmark = True
         self.sets = {k: tuple(torch.from_numpy(a).to(device) for a in v) for k, v in sets.items()}
         self.pools = {
             means: objectives.Pool(max(params.pool // (4 if means else 1), supply.CHUNK), supply.EXTRA, device)
@@ -173,7 +176,9 @@ class _Session:
 
         begun, test = time.monotonic(), self.sets["test", kind == "ellipse"]
         if kind == "denoise":
-            result.table.extend(examining.denoise_table(network, self.sets["validate", False], test, self.params.seed, run))
+            result.table.extend(
+                examining.denoise_table(network, self.sets["validate", False], test, self.params.seed, run)
+            )
             result.examples.update(self._examples(network, test, run))
         elif kind == "centre":
             result.table.extend(examining.centre_table(network, test, self.params.seed, run))

@@ -41,7 +41,6 @@ def main(arguments=None) -> int:
 
         def log(line):
             text = f"{time.monotonic() - start:7.1f} s  {line}"
-            print(text, flush=True)
             print(text, file=file, flush=True)
 
         result = compute(params, given.device, log, lambda r: write(r, out, _code()), given.checkpoints)

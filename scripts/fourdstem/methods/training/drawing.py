@@ -107,8 +107,8 @@ def add_disks(position, flux, rock, thickness, shape, centre, matrix, inverse, p
         level = flux[i] / area
         if not flat:
             level /= max(_mean_rocking(rock[i], thickness[i], radius), 1e-4)
-        for y in range(max(int(math.ceil(cy - reach)), 0), min(int(cy + reach) + 1, out.shape[0])):
-            for x in range(max(int(math.ceil(cx - reach)), 0), min(int(cx + reach) + 1, out.shape[1])):
+        for y in range(max(math.ceil(cy - reach), 0), min(int(cy + reach) + 1, out.shape[0])):
+            for x in range(max(math.ceil(cx - reach), 0), min(int(cx + reach) + 1, out.shape[1])):
                 uy = inverse[0, 0] * (y - cy) + inverse[0, 1] * (x - cx)
                 ux = inverse[1, 0] * (y - cy) + inverse[1, 1] * (x - cx)
                 vy, vx = probe[0, 0] * uy + probe[0, 1] * ux, probe[1, 0] * uy + probe[1, 1] * ux
@@ -138,8 +138,8 @@ def add_direct(flux, rock, thickness, tilt, shape, centre, inverse, probe, out):
     reach = 1.25 * (radius + 3.5 * edge)
     scale = 1.0 / (math.sqrt(2.0) * edge)
     level = flux / (math.pi * radius * radius)
-    for y in range(max(int(math.ceil(centre[0] - reach)), 0), min(int(centre[0] + reach) + 1, out.shape[0])):
-        for x in range(max(int(math.ceil(centre[1] - reach)), 0), min(int(centre[1] + reach) + 1, out.shape[1])):
+    for y in range(max(math.ceil(centre[0] - reach), 0), min(int(centre[0] + reach) + 1, out.shape[0])):
+        for x in range(max(math.ceil(centre[1] - reach), 0), min(int(centre[1] + reach) + 1, out.shape[1])):
             uy = inverse[0, 0] * (y - centre[0]) + inverse[0, 1] * (x - centre[1])
             ux = inverse[1, 0] * (y - centre[0]) + inverse[1, 1] * (x - centre[1])
             vy, vx = probe[0, 0] * uy + probe[0, 1] * ux, probe[1, 0] * uy + probe[1, 1] * ux

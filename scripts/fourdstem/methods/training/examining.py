@@ -232,11 +232,15 @@ def ellipse_table(network, test, seed: int, run) -> list[tuple]:
             long = chosen & (ratio_true >= 1.02)
             rows = {"mean error of a/b": np.abs(ratio - ratio_true)[chosen].mean()}
             rows["median error of a/b"] = np.median(np.abs(ratio - ratio_true)[chosen])
-            rows["mean error of θ, a/b >= 1.02, °"] = np.rad2deg(np.abs(turn[long])).mean() / 2 if long.any() else np.nan
+            rows["mean error of θ, a/b >= 1.02, °"] = (
+                np.rad2deg(np.abs(turn[long])).mean() / 2 if long.any() else np.nan
+            )
             rows["median of error / spread"] = np.median(off[chosen] / b[chosen])
             rows["median spread"] = np.median(b[chosen])
             sure = chosen & (b < 0.0015)
             rows["share with spread < 0.0015"] = sure.sum() / chosen.sum()
-            rows["mean error of a/b, spread < 0.0015"] = np.abs(ratio - ratio_true)[sure].mean() if sure.any() else np.nan
+            rows["mean error of a/b, spread < 0.0015"] = (
+                np.abs(ratio - ratio_true)[sure].mean() if sure.any() else np.nan
+            )
             table += [("ellipse", "network", dose, label, k, v, int(chosen.sum())) for k, v in rows.items()]
     return table

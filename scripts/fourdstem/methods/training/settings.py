@@ -23,7 +23,9 @@ class Params:
     )
     batch: int = setting(32, "Patterns per step.", minimum=1, maximum=4096)
     rate: float = setting(1e-3, "Highest learning rate.", above=0, maximum=1)
-    precision: str = setting("bf16", "Numbers that the networks compute in while they learn.", choices=["bf16", "float32"])
+    precision: str = setting(
+        "bf16", "Numbers that the networks compute in while they learn.", choices=["bf16", "float32"]
+    )
     pool: int = setting(4096, "Expected patterns kept at hand, on the device.", minimum=16, maximum=10**6)
     workers: int = setting(0, "Processes that compute patterns; 0 = the one that trains.", minimum=0, maximum=256)
     held_back: int = setting(512, "Patterns of the validation and of the test.", minimum=8, maximum=10**5)
@@ -39,4 +41,6 @@ class Result:
     card: dict = quantity("", "", "model card")
     failures: dict = quantity("", "", "networks that could not be trained, and why")
     weights: dict = quantity("", "", "network and its weights", default_factory=dict)
-    examples: dict[str, np.ndarray] = quantity("", "", "some test patterns, as recorded, denoised and expected", default_factory=dict)
+    examples: dict[str, np.ndarray] = quantity(
+        "", "", "some test patterns, as recorded, denoised and expected", default_factory=dict
+    )

@@ -18,11 +18,12 @@ import numpy as np
 BOHR_ANGSTROM = 0.529177
 MEAN_SQUARE_ANGSTROM2 = 0.006  # of the displacement of every atom
 
-_SYMBOLS = (
+_ELEMENTS = (
     "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y Zr Nb Mo "
     "Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au Hg Tl "
     "Pb Bi"
-).split()
+)
+_SYMBOLS = _ELEMENTS.split()
 
 _F = "x,y,z x,y+1/2,z+1/2 x+1/2,y,z+1/2 x+1/2,y+1/2,z"
 _I = "x,y,z x+1/2,y+1/2,z+1/2"
@@ -97,14 +98,19 @@ niobate      train 161 5.1483 13.863          Nb 0 0 0; Li 0 0 .2787; O .0492 .3
 quartz       train 154 4.9134 5.4052          Si .4697 0 .66667; O .4133 .2672 .78553
 ilmenite     train 148 5.0880 14.085          Fe 0 0 .3553; Ti 0 0 .1465; O .3174 .0233 .2450
 telluride    train 166 4.3860 30.497          Bi 0 0 .4000; Te 0 0 0; Te 0 0 .2097
-triphylite   train 62 10.332 6.010 4.692      Li 0 0 0; Fe .2822 .25 .9747; P .0948 .25 .4182; O .0968 .25 .7428; O .4571 .25 .2060; O .1656 .0465 .2848
+triphylite   train 62 10.332 6.010 4.692      Li 0 0 0; Fe .2822 .25 .9747; P .0948 .25 .4182;\
+ O .0968 .25 .7428; O .4571 .25 .2060; O .1656 .0465 .2848
 cementite    train 62 5.0910 6.7434 4.5260    Fe .0367 .25 .8402; Fe .1816 .0666 .3374; C .8770 .25 .4440
 phosphorus   train 64 3.3140 10.478 4.3763    P 0 .10168 .08056
 baddeleyite  train 14 5.1505 5.2116 5.3173 90 99.23 90 Zr .2754 .0395 .2083; O .0700 .3317 .3447; O .4496 .7569 .4792
 tenorite     train 15 4.6837 3.4226 5.1288 90 99.54 90 Cu .25 .25 0; O 0 .4184 .25
-kyanite      train 2 7.1262 7.8520 5.5724 89.99 101.11 106.03 Al .3254 .7040 .4582; Al .2974 .6989 .9505; Al .0998 .3862 .6403; Al .1120 .9175 .1649; Si .2962 .0649 .7066; Si .2910 .3317 .1892; O .1095 .1468 .1288; O .1230 .6856 .1812; O .2747 .4545 .9547; O .2831 .9354 .9353; O .1084 .1520 .6669; O .1219 .6307 .6389; O .2822 .4453 .4288; O .2915 .9467 .4659; O .5008 .2749 .2440; O .5015 .2312 .7553
+kyanite      train 2 7.1262 7.8520 5.5724 89.99 101.11 106.03 Al .3254 .7040 .4582; Al .2974 .6989 .9505;\
+ Al .0998 .3862 .6403; Al .1120 .9175 .1649; Si .2962 .0649 .7066; Si .2910 .3317 .1892; O .1095 .1468 .1288;\
+ O .1230 .6856 .1812; O .2747 .4545 .9547; O .2831 .9354 .9353; O .1084 .1520 .6669; O .1219 .6307 .6389;\
+ O .2822 .4453 .4288; O .2915 .9467 .4659; O .5008 .2749 .2440; O .5015 .2312 .7553
 scheelite    train 88 5.2430 11.376           Ca 0 .25 .625; W 0 .25 .125; O .1507 .0086 .2106
-apatite      train 176 9.3970 6.8780          Ca .66667 .33333 .0010; Ca .99288 .24227 .25; P .36895 .39850 .25; O .4849 .3273 .25; O .4667 .5875 .25; O .2575 .3421 .0705; F 0 0 .25
+apatite      train 176 9.3970 6.8780          Ca .66667 .33333 .0010; Ca .99288 .24227 .25;\
+ P .36895 .39850 .25; O .4849 .3273 .25; O .4667 .5875 .25; O .2575 .3421 .0705; F 0 0 .25
 copper       validate 225 3.6149              Cu 0 0 0
 chromium     validate 229 2.8848              Cr 0 0 0
 blende       validate 216 5.4093              Zn 0 0 0; S .25 .25 .25
@@ -124,8 +130,10 @@ silicide     test 139 3.2064 7.8478           Mo 0 0 0; Si 0 0 .3335
 chalcopyrite test 122 5.2890 10.423           Cu 0 0 0; Fe 0 0 .5; S .2574 .25 .125
 theta        test 140 6.0670 4.8770           Al .1581 .6581 0; Cu 0 0 .25
 iodide       test 164 4.5550 6.9770           Pb 0 0 0; I .33333 .66667 .2675
-forsterite   test 62 10.195 5.9810 4.7560     Mg 0 0 0; Mg .2774 .25 .9915; Si .0940 .25 .4262; O .0913 .25 .7657; O .4474 .25 .2215; O .1628 .0331 .2777
-gallia       test 12 12.230 3.0400 5.8000 90 103.70 90 Ga .0904 0 .7948; Ga .3414 0 .6857; O .1674 0 .1011; O .4957 0 .2553; O .8279 0 .4365
+forsterite   test 62 10.195 5.9810 4.7560     Mg 0 0 0; Mg .2774 .25 .9915; Si .0940 .25 .4262;\
+ O .0913 .25 .7657; O .4474 .25 .2215; O .1628 .0331 .2777
+gallia       test 12 12.230 3.0400 5.8000 90 103.70 90 Ga .0904 0 .7948; Ga .3414 0 .6857; O .1674 0 .1011;\
+ O .4957 0 .2553; O .8279 0 .4365
 """
 
 
@@ -166,7 +174,7 @@ def everything() -> tuple[Structure, ...]:
 
 
 def prepare() -> None:
-    """Compute all tables now, so that processes that are forked later share them."""
+    """Compute all tables now, so that processes that are forked later have them."""
     for structure in everything():
         _ = structure.table
 

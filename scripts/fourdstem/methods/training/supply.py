@@ -9,7 +9,7 @@ import os
 
 import numpy as np
 
-from fourdstem.methods.training import patterns
+from fourdstem.methods.training import patterns, structures
 
 CHUNK = 16  # examples that are handed over together
 EXTRA = 4 + 3 * patterns.SPOTS  # numbers that go with an image
@@ -31,6 +31,14 @@ def rows(seed: int, share: str, first: int, count: int, means: bool = False):
     """Return ``count`` examples: images (count, SIZE, SIZE) and (count, EXTRA)."""
     made = [(mean_row if means else pattern_row)(seed, share, first + i) for i in range(count)]
     return np.stack([m[0] for m in made]), np.stack([m[1] for m in made])
+
+
+def prepare() -> None:
+    """Compute tables and compile kernels now, so that processes that are forked later have them."""
+    structures.prepare()
+    for index in range(24):
+        patterns.draw_pattern(0, "train", index)
+    patterns.draw_scan_mean(0, "train", 0)
 
 
 def together(seed: int, share: str, count: int, means: bool, workers: int):
