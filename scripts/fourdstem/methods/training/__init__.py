@@ -96,7 +96,7 @@ class _Session:
     def __init__(self, params: Params, device: str, log, source, sets, start: float, checkpoints):
         self.params, self.device, self.log, self.source = params, device, log, source
         self.start, self.checkpoints = start, checkpoints
-        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32 = True, False
         self.sets = {k: tuple(torch.from_numpy(a).to(device) for a in v) for k, v in sets.items()}
         self.pools = {
             means: objectives.Pool(max(params.pool // (4 if means else 1), supply.CHUNK), supply.EXTRA, device)

@@ -41,7 +41,9 @@ def main(arguments=None) -> int:
 
         def log(line):
             text = f"{time.monotonic() - start:7.1f} s  {line}"
-            print(text, file=file, flush=True)
+            sys.stdout.write(text + "\n")
+            sys.stdout.flush()
+            file.write(text + "\n")
 
         result = compute(params, given.device, log, lambda r: write(r, out, _code()), given.checkpoints)
         log(f"done, failed: {result.failures or 'none'}")
