@@ -117,7 +117,7 @@ class _Session:
 
         def next_batch(step):
             if step % 8 == 0 or self.source.everything_here:
-                self._add(means, 512)
+                self._add(means, 768)
             if step % 8 == 4:
                 self._add(not means, 128)
             return draw(self.pools[means], self.params.batch, self.generator, int(self.lot.integers(40)))

@@ -63,13 +63,13 @@ def rocking(s, w, thickness):
 
 @numba.njit(nogil=True, cache=True)
 def _mean_rocking(rock, thickness, radius):
-    """Mean of the rocking curve over a disk, from 24 places in it."""
+    """Mean of the rocking curve over a disk, from 48 places in it."""
     total = 0.0
-    for k in range(24):
-        r, a = radius * math.sqrt((k + 0.5) / 24.0), 2.399963 * k
+    for k in range(48):
+        r, a = radius * math.sqrt((k + 0.5) / 48.0), 2.399963 * k
         s = rock[0] + r * (rock[1] * math.sin(a) + rock[2] * math.cos(a))
         total += rocking(s, rock[3], thickness)
-    return total / 24.0
+    return total / 48.0
 
 
 @numba.njit(nogil=True, cache=True)
