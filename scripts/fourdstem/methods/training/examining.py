@@ -202,9 +202,11 @@ def _bound(recorded) -> torch.Tensor:
     """Cramér–Rao bound of the length of the centre's error (root mean square), from what lies about the direct disk."""
     image = recorded.expected[:, 0]
     near = 1 - outside(recorded)[:, 0]
-    slopes = [(image.roll(-1, k) - image.roll(1, k)) / 2 for k in (1, 2)]
-    weight = near / image.clamp_min(1e-9)
-    information = [(weight * s**2).sum(dim=(1, 2)).clamp_min(1e-9) for s in slopes]
+    information = []
+    for axis in (1, 2):  # between neighbours, where slope and mean belong to one place
+        following = image.roll(-1, axis)
+        part = near * (following - image) ** 2 / (0.5 * (following + image)).clamp_min(1e-9)
+        information.append(part.sum(dim=(1, 2)).clamp_min(1e-9))
     return (1 / information[0] + 1 / information[1]).sqrt()
 
 
