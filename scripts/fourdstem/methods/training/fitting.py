@@ -87,14 +87,14 @@ def fit(name: str, network, loss, next_batch, validation, plan: Plan, device: st
         value, sound = _step(network, loss, next_batch(state.step), optimiser, done, plan, device)
         _average(average, network, state.step)
         state.step += 1
-        if state.step % 10 and state.step != plan.steps:
+        state.elapsed = time.monotonic() - start
+        last = _done(state, plan) >= 1
+        if state.step % 10 and not last:  # asking the device for a number makes it wait
             continue
         bad = 0 if bool(sound) else bad + 1
         if bad > 20:
             raise FloatingPointError(f"{name}: the loss is not a number any more (step {state.step})")
         running = float(value) if running is None else 0.9 * running + 0.1 * float(value)
-        state.elapsed = time.monotonic() - start
-        last = _done(state, plan) >= 1
         if state.elapsed >= marks["validate"] or last:
             marks["validate"] = state.elapsed + plan.validate_every
             stale = _validate(name, network, average, loss, validation, state, plan, device, running, log, stale)
