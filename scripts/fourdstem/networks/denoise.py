@@ -50,7 +50,7 @@ class Denoise(nn.Module):
 def apply(network: nn.Module, electrons: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
     """Return z of the expected pattern (n, 1, y, x), see `features`; `electrons_of` undoes it."""
     given, z, _ = features(electrons, valid)
-    answer = network(given).float()
+    answer = network(given.to(network.enter.weight.dtype)).float()
     around = 9 * functional.avg_pool2d(z * valid, 3, stride=1, padding=1) - z * valid
     count = 9 * functional.avg_pool2d(valid, 3, stride=1, padding=1) - valid
     neighbours = torch.where(count > 0.5, around / count.clamp_min(0.5), z)

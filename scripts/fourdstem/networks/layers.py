@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 CHANNELS = 4  # of `features`
+SMALLEST_PX = 64  # of a side of the detectors that the networks are trained on
 
 
 def features(electrons: torch.Tensor, valid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

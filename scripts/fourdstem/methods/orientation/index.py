@@ -43,7 +43,7 @@ class Params:
     sources: tuple[str, ...] = setting(
         ("corrected", "averaged"),
         "Pattern sources to index, one map each.",
-        choices=("corrected", "averaged"),
+        choices=("corrected", "denoised", "averaged"),
         fewest=1,
     )
     sampling_deg: float = setting(1.0, "Distance between neighbouring zone axes.", minimum=0.2, maximum=10)

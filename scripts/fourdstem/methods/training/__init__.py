@@ -22,7 +22,7 @@ _TEST_SHARE = 0.07  # of the time, for the tables
 _EXAMPLES = 24
 
 
-def compute(params: Params, device: str = "auto", log=None, keep=None, checkpoints=None) -> Result:
+def compute(params: Params, device: str = "auto", log=None, keep=None, checkpoints=None, workers: int = 0) -> Result:
     """Train denoise, centre and ellipse, one after the other, and test each.
 
     Parameters
@@ -35,6 +35,8 @@ def compute(params: Params, device: str = "auto", log=None, keep=None, checkpoin
         Takes the `Result` so far, after each network, so that an end from outside costs one network only.
     checkpoints : str, optional
         Folder of checkpoints; a training goes on from those that it finds there.
+    workers : int
+        Processes that compute patterns; 0 = this one.
 
     Returns
     -------
@@ -43,11 +45,11 @@ def compute(params: Params, device: str = "auto", log=None, keep=None, checkpoin
     """
     start, log = time.monotonic(), log or (lambda line: None)
     supply.prepare()
-    sets = _held_back(params)
-    source = supply.Supply(params.seed, params.workers)  # before the device wakes: processes are forked
+    sets = _held_back(params, workers)
+    source = supply.Supply(params.seed, workers)  # before the device wakes: processes are forked
     try:
         chosen = devices.pick(device)
-        log(f"device {chosen} ({devices.describe(chosen)}), torch {torch.__version__}, {params.workers} processes")
+        log(f"device {chosen} ({devices.describe(chosen)}), torch {torch.__version__}, {workers} processes")
         result = Result([], [], _card(params, chosen), {}, {}, {})
         session = _Session(params, chosen, log, source, sets, start, checkpoints)
         for kind, share in zip(KINDS, params.shares, strict=True):
@@ -67,11 +69,11 @@ def compute(params: Params, device: str = "auto", log=None, keep=None, checkpoin
     return result
 
 
-def _held_back(params: Params) -> dict:
+def _held_back(params: Params, workers: int) -> dict:
     """Patterns and scan means of validation and test, by share and whether they are means."""
     number = {False: params.held_back, True: max(params.held_back // 2, 8)}
     return {
-        (share, means): supply.together(params.seed, share, number[means], means, params.workers)
+        (share, means): supply.together(params.seed, share, number[means], means, workers)
         for share in ("validate", "test")
         for means in (False, True)
     }

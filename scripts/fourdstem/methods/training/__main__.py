@@ -21,6 +21,9 @@ def main(arguments=None) -> int:
     parser.add_argument("--out", required=True, help="folder for weights, model card, curves, table, log")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--checkpoints", help="folder of checkpoints; a training goes on from what is there")
+    parser.add_argument(
+        "--workers", type=int, default=0, help="processes that compute patterns; 0: the one that trains"
+    )
     for field in dataclasses.fields(Params):
         many = isinstance(field.default, tuple)
         kind = float if many else type(field.default)
@@ -45,7 +48,7 @@ def main(arguments=None) -> int:
             sys.stdout.flush()
             file.write(text + "\n")
 
-        result = compute(params, given.device, log, lambda r: write(r, out, _code()), given.checkpoints)
+        result = compute(params, given.device, log, lambda r: write(r, out, _code()), given.checkpoints, given.workers)
         log(f"done, failed: {result.failures or 'none'}")
     return len(result.failures)
 

@@ -27,7 +27,6 @@ class Params:
         "bf16", "Numbers that the networks compute in while they learn.", choices=["bf16", "float32"]
     )
     pool: int = setting(4096, "Expected patterns kept at hand, on the device.", minimum=16, maximum=10**6)
-    workers: int = setting(0, "Processes that compute patterns; 0 = the one that trains.", minimum=0, maximum=256)
     held_back: int = setting(512, "Patterns of the validation and of the test.", minimum=8, maximum=10**5)
     patience: int = setting(0, "Validations without improvement that end a network's training; 0 = none.", minimum=0)
 
