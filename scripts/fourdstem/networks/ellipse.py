@@ -74,7 +74,7 @@ class TurningBlock(nn.Module):
 
 
 class Ellipse(nn.Module):
-    """Residual network in polar coordinates whose answer turns with the pattern.
+    """Residual network in polar coordinates whose answer turns with a pattern of equal Friedel pairs.
 
     What it says of each azimuth φ is projected on cos 2φ and sin 2φ, so that a round pattern has no ellipse and the
     angle never wraps.
