@@ -14,9 +14,10 @@ from fourdstem.networks.ellipse import Ellipse
 VERSION = "1"  # of shapes and input; weights of another version are refused
 KINDS = {"denoise": Denoise, "centre": Centre, "ellipse": Ellipse}
 _LARGEST_HEADER = 10**7
+_TYPES = {"F32": "<f4", "F16": "<f2"}
 
 
-def save(path, kind: str, state: dict, told: dict | None = None) -> None:
+def save(path, kind: str, state: dict, told: dict | None = None, dtype: str = "F32") -> None:
     """Write the weights of a network.
 
     Parameters
@@ -24,15 +25,17 @@ def save(path, kind: str, state: dict, told: dict | None = None) -> None:
     path : path-like
     kind : {"denoise", "centre", "ellipse"}
     state : dict of str to Tensor
-        As from ``state_dict()``; stored as float32.
+        As from ``state_dict()``.
     told : dict of str to str, optional
         What else to write into the header.
+    dtype : {"F32", "F16"}
+        How the numbers are stored; half of the bits are enough for use, not for training on.
     """
-    arrays = {k: np.ascontiguousarray(v.detach().float().cpu().numpy(), "<f4") for k, v in sorted(state.items())}
+    arrays = {k: np.ascontiguousarray(v.detach().float().cpu().numpy(), _TYPES[dtype]) for k, v in sorted(state.items())}
     header = {"__metadata__": {"network": kind, "version": VERSION, **(told or {})}}
     offset = 0
     for name, array in arrays.items():
-        header[name] = {"dtype": "F32", "shape": list(array.shape), "data_offsets": [offset, offset + array.nbytes]}
+        header[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": [offset, offset + array.nbytes]}
         offset += array.nbytes
     text = json.dumps(header, sort_keys=True).encode()
     text += b" " * (-len(text) % 8)
@@ -83,10 +86,10 @@ def _tensors(raw: bytes, header: dict) -> dict:
     out = {}
     for name, entry in header.items():
         low, high = entry["data_offsets"]
-        if entry["dtype"] != "F32" or start + high > len(raw):
-            raise ValueError(f"{name} is not float32 or is cut short")
-        values = np.frombuffer(raw[start + low : start + high], "<f4").reshape(entry["shape"])
+        if entry["dtype"] not in _TYPES or start + high > len(raw):
+            raise ValueError(f"{name} is cut short or of another type than {', '.join(_TYPES)}")
+        values = np.frombuffer(raw[start + low : start + high], _TYPES[entry["dtype"]]).reshape(entry["shape"])
         if not np.isfinite(values).all():
             raise ValueError(f"{name} holds numbers that are not finite")
-        out[name] = torch.from_numpy(values.copy())
+        out[name] = torch.from_numpy(values.astype(np.float32))
     return out
