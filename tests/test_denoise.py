@@ -1,5 +1,8 @@
 """Denoising of single patterns, and its patterns as a source."""
 
+import json
+from pathlib import Path
+
 import h5py
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from fourdstem.calibration import Acquisition
 from fourdstem.cube import Cube
 from fourdstem.errors import InputError
 from fourdstem.methods import denoise
+from fourdstem.methods.training import examining, objectives, patterns, recording
 from fourdstem.networks import weights
 from fourdstem.networks.centre import Centre
 from fourdstem.networks.denoise import Denoise
@@ -225,3 +229,42 @@ def test_denoised_patterns_are_corrected_once_and_by_what_preprocess_found(tmp_p
         pattern = cube.pattern(1, 2)
     # centre (35.5, 32.5) goes to (34.5, 32.5): one row up; no offset is taken off, a bad pixel was filled already
     assert np.allclose(pattern[:-1], counts[1, 2, 1:])
+
+
+# ---- the weights that come with the library ------------------------------------------------------------------
+
+TRAINED = Path(weights.__file__).with_name("trained")
+
+
+@pytest.mark.parametrize("dose", [1e3, 1e4])
+def test_on_structures_that_it_never_saw_the_network_halves_the_error_of_any_gaussian(dose):
+    """Error outside the direct disk, mean of 48 patterns; the best of seven Gaussians on these very patterns."""
+    made = [patterns.draw_pattern(77, "test", i) for i in range(48)]
+    image = torch.from_numpy(np.stack([p.image for p in made]))
+    centre = torch.tensor(np.stack([p.centre for p in made]), dtype=torch.float32)
+    radius, doses = torch.tensor([p.radius for p in made], dtype=torch.float32), torch.full((48,), dose)
+    r = recording.record(image, centre, radius, doses, torch.Generator().manual_seed(5), False)
+    counts = r.electrons[:, 0].numpy()[None]
+    out = np.zeros(counts.shape, np.float32)
+    known = denoise.Electrons(np.zeros((128, 128), bool), 1.0, 0.0, 0.0)
+    denoise.compute(Cube(counts), DEFAULT, out, known, TRAINED / "denoise.safetensors")
+
+    def error(found):
+        return float(objectives.normalised_error(found, r.expected, objectives.outside(r)).mean())
+
+    rivals = [error(examining.gaussian(r.electrons, sigma)) for sigma in examining.SIGMAS]
+    assert error(torch.from_numpy(out[0])[:, None]) < 0.5 * min(rivals)
+
+
+def test_the_model_card_names_data_seed_code_hardware_time_and_failures():
+    card = json.loads((TRAINED / "model_card.json").read_text(encoding="utf-8"))
+    assert card["version"] == weights.VERSION
+    assert not set(card["structures"]["train"]) & set(card["structures"]["test"])
+    assert {"settings", "code", "device", "versions", "time", "data", "test table", "known failures"} <= set(card)
+    assert weights.load(TRAINED / "denoise.safetensors", "denoise")[1]["code"] == card["code"]
+
+
+def test_the_weights_are_small_files():
+    sizes = [p.stat().st_size for p in TRAINED.iterdir()]
+    assert sum(sizes) < 16e6
+    assert max(sizes) < 5e6

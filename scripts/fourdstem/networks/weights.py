@@ -31,7 +31,9 @@ def save(path, kind: str, state: dict, told: dict | None = None, dtype: str = "F
     dtype : {"F32", "F16"}
         How the numbers are stored; half of the bits are enough for use, not for training on.
     """
-    arrays = {k: np.ascontiguousarray(v.detach().float().cpu().numpy(), _TYPES[dtype]) for k, v in sorted(state.items())}
+    arrays = {
+        k: np.ascontiguousarray(v.detach().float().cpu().numpy(), _TYPES[dtype]) for k, v in sorted(state.items())
+    }
     header = {"__metadata__": {"network": kind, "version": VERSION, **(told or {})}}
     offset = 0
     for name, array in arrays.items():
