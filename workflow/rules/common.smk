@@ -204,9 +204,13 @@ def results_of(wildcards):
     """Every result file of a sample that its report reads."""
     names = [name for name in job_names(wildcards.sample) if name != "simulate"]
     files = [
-        "denoised"
-        if name == "denoise"
-        else name.replace("orientation_", "orientation/").replace("grains_", "grains/")
+        (
+            "denoised"
+            if name == "denoise"
+            else name.replace("orientation_", "orientation/").replace(
+                "grains_", "grains/"
+            )
+        )
         for name in names
     ]
     return [f"results/{{sample}}/{name}.h5" for name in files]
