@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from fourdstem.crystal import make_crystal
+from fourdstem.figures import training as figures
 from fourdstem.geometry import ellipse_matrix
 from fourdstem.methods import training
 from fourdstem.methods.training import drawing, examining, objectives, patterns, recording, structures, supply
@@ -308,3 +309,36 @@ def test_training_loads_nothing_that_a_bare_machine_lacks():
         [sys.executable, "-c", code], cwd=ROOT / "scripts", capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
+
+
+# ---- the rules -----------------------------------------------------------------------------------------------
+
+
+def planned(folder, *arguments):
+    """Rules of a dry run with a configuration that indexes denoised patterns."""
+    (folder / "my.yaml").write_text(
+        f"phases: [{{name: gold, cif: '{ROOT / 'config/cif/gold.cif'}'}}]\n"
+        "samples: [{name: film, simulate: {specimen: film, seed: 1}, phases: [gold], stages: [orientation]}]\n"
+        "orientation: {sources: [corrected, denoised]}\n"
+    )
+    command = [sys.executable, "-m", "snakemake", *arguments, "--dry-run", "--cores", "1"]
+    command += ["--snakefile", str(ROOT / "Snakefile"), "--configfile", "my.yaml"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    table = (done.stdout + done.stderr).split("Job stats:")[1].split("total")[0].splitlines()
+    return {line.split()[0] for line in table if line and not line.startswith(("job ", "---"))}
+
+
+def test_patterns_are_denoised_only_where_a_stage_asks_for_them(tmp_path):
+    assert "denoise" in planned(tmp_path, "results/film/orientation/denoised.h5")
+    assert "denoise" not in planned(tmp_path, "results/film/orientation/corrected.h5")
+    assert {"denoise", "evaluation", "report"} <= planned(tmp_path)
+
+
+def test_training_is_a_target_of_its_own(tmp_path):
+    assert planned(tmp_path, "train") == {"train"}
+
+
+def test_the_curves_of_a_training_are_drawn(trained, tmp_path):
+    figures.draw(trained.curves, tmp_path)
+    assert (tmp_path / "training_curves.png").stat().st_size > 1000
