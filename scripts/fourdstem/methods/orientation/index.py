@@ -42,7 +42,7 @@ class Params:
 
     sources: tuple[str, ...] = setting(
         ("corrected", "averaged"),
-        "Pattern sources to index, one map each.",
+        "Pattern sources to index, one map each; denoised ones were indexed worse than recorded ones in trials.",
         choices=("corrected", "denoised", "averaged"),
         fewest=1,
     )
