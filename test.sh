@@ -10,5 +10,8 @@ source envs/setup.sh
 
 prepare product requirements.txt
 prepare testing requirements-test.txt
-[ $# -gt 0 ] || say "running all tests"
+if [ $# -eq 0 ]; then
+    say "running all tests, in two processes"
+    set -- -n 2 --no-loadscope-reorder
+fi
 exec python -m pytest "$@"

@@ -6,7 +6,8 @@ Make an environment with ``pip install pyebsdindex==0.3.10`` and give its Python
 
 Both get patterns that lie in memory and the same mask, both run once on a small scan first to compile, both average the
 square roots. The rival's kernels are called directly, so that neither side reads or writes a file. Without a rival the
-searches and distances of this project are timed on two scans, the second of four times as many positions.
+searches and distances of this project are timed on two scans, the second of four times as many positions; with
+``--device cuda`` the window search on a graphics card beside the processor.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 RIVAL = """
@@ -61,16 +63,24 @@ def simulate(scan: int, detector: int, dose: float):
 
 
 def rates(threads: int) -> tuple[float, float]:
-    """Return what the machine can do now: float32 multiply-adds and bytes copied, per second, on all its threads."""
-    import numpy as np
-    from threadpoolctl import threadpool_limits
+    """Return what the machine can do now: float32 multiply-adds and bytes copied, per second, on all its threads.
 
-    matrix, block = np.ones((1536, 1536), np.float32), np.ones(2**26, np.uint8)
-    target = np.empty_like(block)
-    with threadpool_limits(threads):
-        product = min(_seconds(lambda: matrix @ matrix) for _ in range(3))
-    copy = min(_seconds(lambda: np.copyto(target, block)) for _ in range(5))
-    return matrix.shape[0] ** 3 / product, 2 * block.nbytes / copy
+    Every thread has its own matrices and blocks; `OMP_NUM_THREADS` is 1.
+    """
+    import numpy as np
+
+    matrices = [np.ones((1536, 1536), np.float32) for _ in range(threads)]
+    products = [np.empty_like(matrix) for matrix in matrices]
+    blocks = [np.ones(2**26, np.uint8) for _ in range(threads)]
+    copies = [np.ones_like(block) for block in blocks]
+    product = _least(threads, lambda k: np.matmul(matrices[k], matrices[k], out=products[k]))
+    copy = _least(threads, lambda k: np.copyto(copies[k], blocks[k]))
+    return threads * matrices[0].shape[0] ** 3 / product, threads * 2 * blocks[0].nbytes / copy
+
+
+def _least(threads: int, work, runs: int = 5) -> float:
+    with ThreadPoolExecutor(threads) as pool:
+        return min(_seconds(lambda: list(pool.map(work, range(threads)))) for _ in range(runs))
 
 
 def _seconds(work) -> float:
@@ -93,10 +103,31 @@ def bound(shape, compared: int, threads: int) -> tuple[float, float]:
     return slots / multiply_adds, moved / bandwidth
 
 
+def beside_the_card(given) -> list[str]:
+    """Return the lines of the table of the processor and a graphics card, with how far the two agree."""
+    import numpy as np
+
+    counts = simulate(given.scan, given.detector, given.dose)
+    lines = [
+        f"scan {counts.shape}",
+        f"{'distance':11} {'device':7} {'seconds':>8} {'patterns/s':>11}  largest difference",
+    ]
+    for distance in ("pattern", "projection"):
+        made = {}
+        for device in ("cpu", given.device):
+            out, _, wall, _ = average(counts, given.threads, 3, device=device, distance=distance)
+            made[device] = out
+            apart = np.abs(out - made["cpu"]).max() / made["cpu"].max()
+            each = counts.shape[0] * counts.shape[1] / wall
+            lines.append(f"{distance:11} {device:7} {wall:8.2f} {each:11.0f}  {apart:.1e} of the largest average")
+    return lines
+
+
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rival", help="a Python with pyebsdindex 0.3.10")
+    parser.add_argument("--device", help="cuda: compare the processor with a graphics card")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--scan", type=int, default=64)
     parser.add_argument("--detector", type=int, default=128)
@@ -105,7 +136,7 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def average(counts, threads: int, runs: int = 1, **settings):
+def average(counts, threads: int, runs: int = 1, device: str = "cpu", **settings):
     """Return averages, the pixels compared, and the least wall and processor seconds of a few runs."""
     import numpy as np
 
@@ -114,11 +145,11 @@ def average(counts, threads: int, runs: int = 1, **settings):
     from fourdstem.methods.nonlocal_average.source import open_source
 
     params, out = nonlocal_average.Params(**settings), np.empty(counts.shape, np.float32)
-    nonlocal_average.compute(Cube(counts[:12, :12], threads=threads), params, out[:12, :12])
+    nonlocal_average.compute(Cube(counts[:12, :12], threads=threads), params, out[:12, :12], device=device)
     cube, wall, processor = Cube(counts, threads=threads), [], []
     for _ in range(runs):
         begin = time.process_time()
-        wall.append(_seconds(lambda: nonlocal_average.compute(cube, params, out)))
+        wall.append(_seconds(lambda: nonlocal_average.compute(cube, params, out, device=device)))
         processor.append(time.process_time() - begin)
     return out, open_source(cube, params, None).pixels, min(wall), min(processor)
 
@@ -166,8 +197,11 @@ def beside_each_other(given) -> list[str]:
 
 def main() -> None:
     """Write a table to standard output. On a busy machine trust the processor times."""
+    if os.environ.get("OMP_NUM_THREADS") != "1":
+        sys.exit("set OMP_NUM_THREADS=1: each thread of the comparison multiplies matrices by itself")
     given = arguments()
-    lines = beside_the_rival(given) if given.rival else beside_each_other(given)
+    compared = beside_the_rival if given.rival else beside_the_card if given.device else beside_each_other
+    lines = compared(given)
     sys.stdout.write("\n".join(lines) + "\n")
 
 

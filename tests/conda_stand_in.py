@@ -34,8 +34,9 @@ def install(base):
 
 def create(file, prefix):
     """Make the environment of a file with the Python that it names, or with the one that STAND_IN_PYTHON names."""
-    packages = tomllib.loads((ROOT / "envs" / "versions.toml").read_text(encoding="utf-8"))["packages"]
-    pip_name = {entry.get("conda", name): name for name, entry in packages.items()}
+    table = tomllib.loads((ROOT / "envs" / "versions.toml").read_text(encoding="utf-8"))
+    pip_name = {entry.get("conda", name): name for name, entry in table["packages"].items()}
+    pip_name |= {name: name for name in table["testing"]}  # a study asks for one of them
     specs = dict(re.findall(r"^  - (\S+) =([\d.]+)$", Path(file).read_text(encoding="utf-8"), re.M))
     command = f"python{specs.pop('python')}"
     python = os.environ.get("STAND_IN_PYTHON") or shutil.which(command) or sys.exit(f"no {command} on PATH")
@@ -43,6 +44,7 @@ def create(file, prefix):
     wanted = [f"{pip_name[name]}=={version}.*" for name, version in specs.items()]
     if wanted:
         pip = [f"{prefix}/bin/python", "-m", "pip", "install", "-q", "--no-compile", "-c", ROOT / "requirements.txt"]
+        pip += ["-c", ROOT / "requirements-test.txt"]
         subprocess.run([*pip, *wanted], check=True)
 
 

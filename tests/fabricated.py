@@ -32,7 +32,16 @@ PROCESS = {"stage": "test", "settings": {}, "code": "0123456789abcdef"}
 
 
 def results(
-    folder, *, scan_shape=(12, 16), detector=48, phases=1, calibrated=True, indexed=True, stages=None, declined=False
+    folder,
+    *,
+    scan_shape=(12, 16),
+    detector=48,
+    phases=1,
+    calibrated=True,
+    indexed=True,
+    stages=None,
+    declined=False,
+    overlap=True,
 ) -> dict:
     """Write a results folder; return what `report.read` wants to know of it.
 
@@ -57,7 +66,7 @@ def results(
     found = {}
     if "orientation" in stages:
         for source, noise in (("corrected", 20.0), ("averaged", 1.0)):
-            found[source] = _orientation(grain, phases, noise, indexed, rng)
+            found[source] = _orientation(grain, phases, noise, indexed, rng, overlap)
             _save(folder / "orientation" / f"{source}.h5", acquisition, found[source])
     iron = folder.parent / "iron.cif"
     iron.write_text(IRON, encoding="utf-8")
@@ -198,7 +207,7 @@ def _average(folder, acquisition, patterns, grain, rng) -> None:
         file.write(nonlocal_average.Result(**values))
 
 
-def _orientation(grain, phases, noise, indexed, rng):
+def _orientation(grain, phases, noise, indexed, rng, overlap):
     shape = grain.shape
     own = rng.normal(size=(5, 4))
     quaternion = own[grain] + 0.01 * noise * rng.normal(size=(*shape, 4))
@@ -208,6 +217,10 @@ def _orientation(grain, phases, noise, indexed, rng):
     quaternion[phase < 0] = np.nan
     correlation = np.where(phase >= 0, np.clip(rng.normal(0.7, 0.1, shape), 0, 1), np.nan if not indexed else 0.1)
     reliability = np.where(phase >= 0, np.clip(rng.normal(40 / noise**0.3, 8, shape), 0, 100), np.nan)
+    more = _two_phases(phase, correlation, noise) if phases > 1 else {}
+    more |= {"scale_factor": 1.012, "scale_factor_sigma": 0.001, "pixel_refined_inv_angstrom": 0.0203 / 1.012}
+    more |= {"centre_offset_px": np.array([0.1, -0.5]), "centre_offset_sigma_px": np.array([0.02, 0.03])}
+    more |= _overlap(quaternion, phase, correlation) if overlap else {}
     return orientation.Result(
         orientation=quaternion.astype(np.float32),
         phase=phase,
@@ -219,7 +232,27 @@ def _orientation(grain, phases, noise, indexed, rng):
         candidate_phase=phase[..., None],
         ambiguous=(grain % 4 == 1).astype(np.uint8),
         phase_name=("gold", "iron")[:phases],
+        **more,
     )
+
+
+def _two_phases(phase, correlation, noise) -> dict:
+    best = np.stack([correlation * np.where(phase == k, 1, 1 - 0.1 / noise) for k in range(2)], axis=-1)
+    reliability = np.where(phase >= 0, 10 / noise, np.nan)
+    return {"phase_correlation": best.astype(np.float32), "phase_reliability": reliability.astype(np.float32)}
+
+
+def _overlap(quaternion, phase, correlation) -> dict:
+    """A second crystal along the left side."""
+    x = np.arange(phase.shape[1]) / phase.shape[1]
+    known = phase >= 0
+    return {
+        "overlap_orientation": np.where(known[..., None], quaternion[..., ::-1], np.nan).astype(np.float32),
+        "overlap_phase": phase,
+        "overlap_correlation": np.where(known, 0.5 * correlation, np.nan).astype(np.float32),
+        "overlap_share": np.where(known, 0.5 * (1 - x), np.nan).astype(np.float32),
+        "overlap_significance": np.where(known, np.where(x < 0.3, 0.995, 0.7 - 0.5 * x), np.nan).astype(np.float32),
+    }
 
 
 def _evaluation(grain, found, rng):

@@ -19,7 +19,7 @@ samples:
        grains: 4, convergence_mrad: 2.0}
     phases: [gold]
     stages: [virtual_image, nonlocal_average, grains]
-orientation: {sampling_deg: 3.0}
+orientation: {sampling_deg: 3.0, calibration_patterns: 400}
 """
 RESULTS = ("simulated.h5", "scan.h5", "preprocess.h5", "virtual_image.h5", "nonlocal_average.h5", "evaluation.h5")
 TEXTS = ("evaluation.csv", *(f"orientation/{s}.{kind}" for s in ("corrected", "averaged") for kind in ("ang", "ctf")))

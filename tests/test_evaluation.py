@@ -42,6 +42,7 @@ def _indexed(angle_deg, phase=0, others=()):
         orientation=_turned(angle),
         phase=phase,
         correlation=np.full(SHAPE, 0.9),
+        probability=None,
         candidate_orientation=np.stack([_turned(a) for a, _, _ in listed], axis=2),
         candidate_correlation=np.stack([np.full(SHAPE, c) for _, c, _ in listed], axis=2),
         candidate_phase=np.stack([np.broadcast_to(p, SHAPE) for _, _, p in listed], axis=2),

@@ -23,6 +23,7 @@ DRAW = {
     "orientation_ipf": figures.orientation.ipf_maps,
     "orientation_trust": figures.orientation.trust,
     "orientation_phase": figures.orientation.phases,
+    "orientation_overlap": figures.overlap.second,
     "grains_overview": figures.grains.overview,
     "grains_statistics": figures.grains.statistics,
     "grains_poles": figures.poles.pole_figures,

@@ -44,6 +44,7 @@ def blo(path):
 
 
 def mib(path):
+    """Also the guard against rosettasciio issue 266: a Merlin scan that was to be read lazily filled the memory."""
     write_merlin(path, np.zeros((1, *DETECTOR), np.uint16), {"ScanX": SCAN[1], "ScanY": SCAN[0]})
     lengthened(path, path.stat().st_size * FRAMES)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from raw_files import COUNTS, SHAPE, refuses, write_dm4
 
-from fourdstem.faults.writers import FRAMES, GUID, write_topspin, write_velox
+from fourdstem.faults.writers import FRAMES, GUID, rosetta_signal, write_topspin, write_velox
 from fourdstem.formats import open_raw
 
 # ---- Velox and NCEM ---------------------------------------------------------------------------------------
@@ -30,32 +30,10 @@ def test_two_velox_stacks_ask_for_one(tmp_path):
         assert raw.metadata == {"beam_energy_kev": 200.0}
 
 
-def rosetta_signal(data, units):
-    axes = [
-        {
-            "name": n,
-            "scale": s,
-            "offset": 0.0,
-            "units": u,
-            "navigate": i < 2,
-            "size": data.shape[i],
-            "index_in_array": i,
-        }
-        for i, (n, s, u) in enumerate(zip(["y", "x", "ky", "kx"], (2.0, 2.0, 0.2, 0.2), units, strict=True))
-    ]
-    return {
-        "data": data,
-        "axes": axes,
-        "metadata": {"General": {"title": "scan"}, "Signal": {"signal_type": ""}},
-        "original_metadata": {},
-        "attributes": {"_lazy": False},
-    }
-
-
 def test_the_emd_that_rosettasciio_writes_detector_first_reads_back_scan_first(tmp_path):
     from rsciio.emd import file_writer
 
-    file_writer(str(tmp_path / "a.emd"), rosetta_signal(COUNTS, ("nm", "nm", "1/nm", "1/nm")))
+    file_writer(str(tmp_path / "a.emd"), rosetta_signal(COUNTS, "1/nm", 2.0, 0.2))
     with h5py.File(tmp_path / "a.emd") as file:
         assert file["signals/scan/data"].shape == SHAPE[::-1]
     with open_raw(tmp_path / "a.emd") as raw:

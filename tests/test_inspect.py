@@ -1,6 +1,7 @@
 """`inspect` says what a file holds, and its block can be pasted."""
 
 import os
+import signal
 from pathlib import Path
 
 import h5py
@@ -10,9 +11,12 @@ import pytest
 import yaml
 
 from fourdstem import config
+from fourdstem.__main__ import main
 from fourdstem.calibration import Acquisition
+from fourdstem.faults import damage
 from fourdstem.inspection import inspect, sample_name
 from fourdstem.schema import json_schema
+from fourdstem.watch import apart
 
 GAIN, CENTRE, RADIUS = 3.0, (30.0, 34.0), 8.0
 FILLED = {
@@ -149,6 +153,42 @@ def test_pictures_are_written(stack, tmp_path):
     paths = save_inspection(inspect(stack), tmp_path / "new", "film")
     assert [p.name for p in paths] == ["film_patterns.png", "film_virtual_images.png"]
     assert all(p.read_bytes().startswith(b"\x89PNG") for p in paths)
+
+
+# ---- the command ------------------------------------------------------------------------------------------
+
+
+def test_a_file_whose_damage_crashes_its_reader_ends_in_one_message(tmp_path, capfd):
+    sound, _ = damage.prepared("hdf5, as simulated", tmp_path)
+    command = ["inspect", str(sound.path), "--out", str(tmp_path)]
+    assert main(command) == 0
+    assert "scan shape: [3, 5]" in capfd.readouterr().out
+    content = bytearray(sound.path.read_bytes())
+    content[sound.payload[0][0] + 5] ^= 16  # of the length that the first chunk claims to have
+    sound.path.write_bytes(content)
+    assert main(command) == 1
+    (line,) = capfd.readouterr().err.splitlines()
+    assert f"dies of (Segmentation fault) (in {sound.path})" in line and "Copy it again" in line
+
+
+def test_a_file_that_is_refused_is_told_once(tmp_path, capfd):
+    assert main(["inspect", str(tmp_path / "no.npy")]) == 1
+    output = capfd.readouterr()
+    assert output.out == "" and output.err.count("no such file") == 1
+
+
+@pytest.mark.parametrize(
+    ("action", "expected"),
+    [
+        (lambda: 3, (3, "")),
+        (lambda: 1 / 0, (1, "")),
+        (lambda: os.kill(os.getpid(), signal.SIGINT), (130, "")),
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), (1, "Killed")),
+    ],
+)
+def test_what_becomes_of_a_copy_of_the_process_is_known(action, expected, capfd):
+    assert apart(action) == expected
+    assert ("ZeroDivisionError" in capfd.readouterr().err) == (expected == (1, ""))
 
 
 def test_real_files_are_inspected():

@@ -1,13 +1,14 @@
 """Processes that share numba's cache take turns."""
 
+import ast
 import fcntl
 import os
 
 import pytest
-from numba.core.caching import IndexDataCacheFile
+from numba.core.caching import IndexDataCacheFile, UserProvidedCacheLocator
 from numba.np.ufunc.gufunc import GUFunc
 
-from fourdstem import jit
+from fourdstem import jit, provenance
 
 
 def is_locked(path):
@@ -55,3 +56,39 @@ def test_a_process_killed_while_it_saves_leaves_no_index_to_the_code_of_an_older
     new.save("float64", "code of the new version")
     new.save("int64", "code for integers")
     assert [new.load(key) for key in ("float64", "int64")] == ["code of the new version", "code for integers"]
+
+
+@pytest.mark.parametrize("edited", ["methods/own/constants.py", "errors.py"])
+def test_a_function_is_compiled_anew_when_a_module_that_it_may_use_changes(tmp_path, monkeypatch, edited):
+    file = tmp_path / "methods" / "own" / "kernels.py"
+    file.parent.mkdir(parents=True)
+    for path in (file, tmp_path / "errors.py", file.with_name("constants.py")):
+        path.write_text("SIZE = 1\n", encoding="utf-8")
+    monkeypatch.setattr(jit, "PACKAGE", tmp_path)
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
+
+    def stamp():
+        jit._digest.cache_clear()
+        locator = object.__new__(UserProvidedCacheLocator)
+        locator._py_file = str(file)
+        return locator.get_source_stamp()
+
+    before = stamp()
+    assert stamp() == before
+    (tmp_path / edited).write_text("SIZE = 2\n", encoding="utf-8")
+    assert stamp() != before
+
+
+def test_every_module_that_keeps_machine_code_knows_how_it_is_kept():
+    """Imports stand before decorators, so one of them must lead to `jit`."""
+    root = jit.PACKAGE.parent
+    kept = [p for p in sorted(jit.PACKAGE.rglob("*.py")) if "cache=True" in p.read_text(encoding="utf-8")]
+    assert len(kept) > 10
+    for module in kept:
+        todo, seen = [module], set()
+        while todo:
+            path = todo.pop()
+            seen.add(path)
+            found = provenance.imported_files(ast.parse(path.read_text(encoding="utf-8")), path, root)
+            todo += [p for p in found if p not in seen]
+        assert jit.PACKAGE / "jit.py" in seen, module

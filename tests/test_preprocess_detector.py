@@ -1,6 +1,7 @@
 """What preprocessing learns about the detector, against known truth: bad pixels, gain, ellipse, camera length."""
 
 import json
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -201,6 +202,39 @@ def test_the_camera_length_is_proposed_from_rings_and_phases(monkeypatch):
     assert not passed
     assert "limit 2%" in reason
     assert np.isnan(rings.camera(found, [], pixel, 0.02)[0])
+
+
+def test_a_calibration_off_by_a_factor_is_told_with_the_scales_that_fit(monkeypatch):
+    pixel = 0.0203
+    length = CUBIC * pixel
+    monkeypatch.setattr(rings, "reflections", lambda c, g: (np.arange(5), length[:, None] * [1.0, 0, 0]))
+    monkeypatch.setattr(rings, "structure_factors", lambda c, hkl: np.array([3.0, 2.5, 2, 2, 1])[hkl])
+    image = spots(polycrystal(40, 1), 1.03, 25, noise=0.02)
+    _, found = rings.fit_ellipse([image], np.ones(image.shape, bool), BEAM, Params())
+    for factor in (1.6, 2.0, 10.0):  # a binning forgotten, a unit mixed up
+        _, passed, reason = rings.camera(found, [SimpleNamespace(name="cubic")], pixel * factor, 0.02)
+        assert not passed
+        assert f"fit neither {pixel * factor:.5f}" in reason
+        named = [float(word) for word in re.findall(r"(0\.\d{5}) \(", reason)]
+        # Rings of a cubic crystal fit its own at other scales: all are named, and the true one is among them.
+        assert np.abs(np.array(named) / pixel - 1).min() < 0.01
+    _, passed, reason = rings.camera(found, [SimpleNamespace(name="cubic")], 0.5 * pixel, 0.02)
+    assert not passed
+    assert "which is in force, does not" in reason
+
+
+def test_scales_that_fit_alike_far_from_the_value_in_force_are_all_named(monkeypatch):
+    pixel = 0.0203
+    length = CUBIC * pixel
+    monkeypatch.setattr(rings, "reflections", lambda c, g: (np.arange(5), length[:, None] * [1.0, 0, 0]))
+    monkeypatch.setattr(rings, "structure_factors", lambda c, hkl: np.array([3.0, 2.5, 2, 2, 1])[hkl])
+    image = spots(polycrystal(40, 1), 1.03, 25, noise=0.02)
+    _, found = rings.fit_ellipse([image], np.ones(image.shape, bool), BEAM, Params())
+    monkeypatch.setattr(rings, "_far", lambda *_: [0.0203, 0.0124])
+    proposal, passed, reason = rings.camera(found, [SimpleNamespace(name="cubic")], 0.05, 0.02)
+    assert np.isnan(proposal)
+    assert not passed
+    assert "0.02030 (0.41 times as much) or 0.01240 (0.25 times as much)" in reason
 
 
 def test_rows_are_aligned_as_by_the_plain_formula():

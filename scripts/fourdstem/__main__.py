@@ -1,6 +1,7 @@
 """``python -m fourdstem audit RESULTS | check CONFIG | inspect FILE | schema [--check]``."""
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -28,8 +29,12 @@ def main(arguments=None) -> int:
     one = commands.add_parser("schema", help="write the generated files: schema, tables of settings and results, envs")
     one.add_argument("--check", action="store_true", help="only compare; exit status 1 when stale")
     options = parser.parse_args(arguments)
+    return _told({"audit": _audit, "check": _check, "inspect": _inspect, "schema": _schema}[options.command], options)
+
+
+def _told(command, options) -> int:
     try:
-        return {"audit": _audit, "check": _check, "inspect": _inspect, "schema": _schema}[options.command](options)
+        return command(options)
     except FourdstemError as error:
         print(error, file=sys.stderr)
         return 1
@@ -67,6 +72,21 @@ def _check(options) -> int:
 
 
 def _inspect(options) -> int:
+    """Inspect in a copy of this process: on damaged compressed counts the libraries that unpack them can crash."""
+    from fourdstem.errors import InputError
+    from fourdstem.watch import apart
+
+    status, died = apart(lambda: _told(_inspect_here, options))
+    if not died:
+        return status
+    if died == signal.strsignal(signal.SIGKILL):
+        found, do = "the process was killed while it read", "Mostly memory ran out: end other programs and try again."
+    else:
+        found, do = f"a file that its reader dies of ({died})", "Copy it again from the microscope; it is damaged."
+    raise InputError(found, where=options.file, expected="a sound file, and memory for a sample of it", do=do)
+
+
+def _inspect_here(options) -> int:
     from fourdstem.figures.inspection import save_inspection
     from fourdstem.inspection import inspect
 

@@ -112,7 +112,7 @@ def _missing_file(where: str, key: str, path) -> list[str]:
         with file.open("rb"):
             return []
     except OSError as error:  # a name too long, no permission, a disk that is gone
-        return [f"{said} cannot be read ({error.strerror}); give a file that can be"]
+        return [f"{said} cannot be read ({error.strerror}); check its name and your right to read it"]
 
 
 def _names_beside(file: Path) -> list[str]:

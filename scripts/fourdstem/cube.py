@@ -67,9 +67,13 @@ class Correction:
 
     def apply(self, patterns: np.ndarray, where) -> np.ndarray:
         """Return float32 corrected patterns (n, detector_y, detector_x); a pattern without a beam is 0."""
-        clean = repair(patterns.astype(np.float32) - np.float32(self.offset_counts), self.bad)
+        return self.interpolate(patterns.astype(np.float32) - np.float32(self.offset_counts), self.centre_px[where])
+
+    def interpolate(self, patterns: np.ndarray, centre_px: np.ndarray) -> np.ndarray:
+        """Return likewise patterns without offset (float32, changed) whose beams are at ``centre_px`` (n, 2)."""
+        clean = repair(patterns, self.bad)
         usable = (~self.bad | repairable(self.bad)).astype(np.uint8)
-        centre = np.ascontiguousarray(self.centre_px[where], np.float64).reshape(-1, 2)
+        centre = np.ascontiguousarray(centre_px, np.float64).reshape(-1, 2)
         out = np.empty_like(clean)
         resample(clean, usable, np.nan_to_num(centre, nan=-1e6), self.matrix, out)
         return out

@@ -365,7 +365,19 @@ def open_patterns(source: str, inputs, *, memory_mb: float = 2000, threads: int 
         with open_denoised(inputs.denoise, inputs.scan, inputs.preprocess, **options) as cube:
             yield cube
     elif source == "averaged":
+        if not inputs.nonlocal_average or not Path(inputs.nonlocal_average).is_file():
+            raise InputError(
+                "no averaged patterns",
+                where="orientation: sources",
+                expected="the result of nonlocal_average",
+                do="Add nonlocal_average to the sample's stages, or index the source corrected alone.",
+            )
         with open_averaged(inputs.nonlocal_average, read_acquisition(inputs.scan), **options) as cube:
             yield cube
     else:
-        raise ValueError(f"no pattern source {source!r}")
+        raise InputError(
+            f"no pattern source {source!r}",
+            where="orientation: sources",
+            expected="corrected or averaged",
+            do="Name one of these.",
+        )

@@ -6,20 +6,27 @@ of a gufunc, which orix has, calls its function by a name that differs between t
 that the wrapper of one process does not fit the function of another. Whoever compiles, or imports orix (which
 compiles when it is imported), imports this module first and does so inside `alone`.
 
-For the same reason machine code is written before the index here: a process killed in between would otherwise leave a
+numba compiles a function anew where its own file changed. A constant or a function from another module is compiled in
+too, and an edit there would go unnoticed: results, or crashes, of the old code. So the modules beside a function's
+file, and those of the package itself, count as well.
+
+For the first reason machine code is written before the index here: a process killed in between would otherwise leave a
 new index that points to the code of an older version of the function.
 """
 
 import fcntl
 import functools
+import hashlib
 import os
 import tempfile
 import threading
 from contextlib import contextmanager
+from pathlib import Path
 
 from numba.core import caching
 from numba.np.ufunc import gufunc
 
+PACKAGE = Path(__file__).resolve().parent
 _mutex = threading.RLock()
 _held = []
 
@@ -67,7 +74,29 @@ def _save(self, key, data) -> None:
     self._save_index(named)
 
 
+@functools.cache
+def _digest(folder: Path) -> str:
+    """Return a digest of the modules of a folder."""
+    found = hashlib.sha256()
+    for path in sorted(folder.glob("*.py")):
+        found.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    return found.hexdigest()
+
+
+def _stamped(method):
+    """Let what a function of this package can have from other modules count in the stamp of its file."""
+
+    @functools.wraps(method)
+    def stamp(self):
+        own, file = method(self), Path(self._py_file).resolve()
+        return (own, _digest(file.parent), _digest(PACKAGE)) if file.is_relative_to(PACKAGE) else own
+
+    return stamp
+
+
 caching.IndexDataCacheFile.save = _save
+for locator in (caching.InTreeCacheLocator, caching.UserProvidedCacheLocator, caching.UserWideCacheLocator):
+    locator.get_source_stamp = _stamped(locator.get_source_stamp)
 _guard(caching.IndexDataCacheFile, "save")
 _guard(caching.IndexDataCacheFile, "load")
 _guard(gufunc.GUFunc, "__call__")

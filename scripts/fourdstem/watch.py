@@ -6,7 +6,9 @@ Standard library only.
 import faulthandler
 import os
 import signal
+import sys
 import time
+import traceback
 from contextlib import contextmanager, suppress
 
 _PATIENCE_S = 60.0
@@ -52,6 +54,51 @@ def _wait_and_say(reading: int, say_to, files) -> None:
     )
     target = say_to if isinstance(say_to, int) else os.open(say_to, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     os.write(target, text.encode())
+
+
+def apart(action) -> tuple[int, str]:
+    """Do an action in a copy of this process, which may print and write files.
+
+    Parameters
+    ----------
+    action : function without arguments
+        Returns an exit status.
+
+    Returns
+    -------
+    status : int
+        What it returned; 1 after an exception, which is printed, 130 after Ctrl-C.
+    died : str
+        What the copy died of, "" if it ended by itself.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    copy = os.fork()
+    if copy == 0:
+        _act_and_leave(action)
+    while True:
+        try:
+            _, status = os.waitpid(copy, 0)
+        except KeyboardInterrupt:  # the copy has it too, and ends by it
+            continue
+        died = signal.strsignal(os.WTERMSIG(status)) if os.WIFSIGNALED(status) else ""
+        return (1 if died else os.WEXITSTATUS(status)), died
+
+
+def _act_and_leave(action) -> None:
+    status = 1
+    try:
+        faulthandler.disable()
+        status = action()
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        status = 130
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with suppress(OSError):
+            sys.stderr.flush()
+        os._exit(status)
 
 
 def crashes(action) -> str:

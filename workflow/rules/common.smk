@@ -254,3 +254,17 @@ def doses_of(wildcards):
         configuration.settings(config, sample, "simulate")["electrons_per_pattern"]
         for sample in SAMPLES
     ]
+
+
+def cifs_of_first(wildcards):
+    """CIF files of the first sample; a study pools samples of the same phases."""
+    return list(configuration.cif_files(config, SAMPLES[0]).values())
+
+
+def phases_of_first(wildcards):
+    return list(configuration.cif_files(config, SAMPLES[0]))
+
+
+def films_of(wildcards):
+    """Settings of the simulation of every sample."""
+    return [configuration.settings(config, sample, "simulate") for sample in SAMPLES]

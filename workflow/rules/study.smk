@@ -52,6 +52,35 @@ rule study_averaging:
         "../../scripts/study_averaging.py"
 
 
+rule study_probability:
+    input:
+        cif=cifs_of_first,
+    output:
+        table="studies/probability.csv",
+        figures=expand("studies/probability.{kind}", kind=("png", "pdf")),
+        sidecar="studies/provenance/probability.json",
+    log:
+        "results/logs/study_probability.log",
+    conda:
+        "../../envs/study_probability.yaml"
+    threads: 16
+    resources:
+        mem_mb=4000,
+        device="auto",
+    params:
+        code=code("study_probability"),
+        films=films_of,
+        phases=phases_of_first,
+        orientation=lambda wildcards: configuration.settings(
+            config, SAMPLES[0], "orientation"
+        ),
+        seed=0,
+    message:
+        "compare the probability of being right with the truth, by dose"
+    script:
+        "../../scripts/study_probability.py"
+
+
 rule study_kills:
     input:
         config=workflow.configfiles[0],

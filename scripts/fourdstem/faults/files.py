@@ -100,44 +100,22 @@ def _blo(folder: Path) -> Sound:
     from rsciio.blockfile import file_writer
 
     data = COUNTS[:, :, :6].astype(np.uint8)
-    file_writer(str(folder / "a.blo"), _signal(data, "cm"), navigator=None)
+    file_writer(str(folder / "a.blo"), writers.rosetta_signal(data, "cm", STEP, PIXEL), navigator=None)
     return _sound(folder / "a.blo", [p.tobytes() for row in data for p in row], stacked=False)
 
 
 def _tvips(folder: Path) -> Sound:
     from rsciio.tvips import file_writer
 
-    file_writer(str(folder / "a_000.tvips"), _signal(COUNTS, "1/nm"))
+    file_writer(str(folder / "a_000.tvips"), writers.rosetta_signal(COUNTS, "1/nm", STEP, PIXEL))
     return _sound(folder / "a_000.tvips", [f.tobytes() for f in FRAMES], [struct.pack("<I", 200)])
 
 
 def _hspy(folder: Path) -> Sound:
     from rsciio.hspy import file_writer
 
-    file_writer(str(folder / "a.hspy"), _signal(COUNTS, "1/nm"), compression=None)
+    file_writer(str(folder / "a.hspy"), writers.rosetta_signal(COUNTS, "1/nm", STEP, PIXEL), compression=None)
     return _of_hdf5(folder / "a.hspy", "Experiments/scan/data", [b"1/nm", b"nm", b"beam_energy", b"scale", b"units"])
-
-
-def _signal(data: np.ndarray, unit: str) -> dict:
-    scales, units = (STEP, STEP, PIXEL, PIXEL), ("nm", "nm", unit, unit)
-    axes = [
-        {
-            "name": n,
-            "scale": s,
-            "offset": 0.0,
-            "units": u,
-            "navigate": i < 2,
-            "size": data.shape[i],
-            "index_in_array": i,
-        }
-        for i, (n, s, u) in enumerate(zip(("y", "x", "ky", "kx"), scales, units, strict=True))
-    ]
-    tem = {"Acquisition_instrument": {"TEM": {"beam_energy": 200.0}}}
-    return {
-        "data": data, "axes": axes, "original_metadata": {}, "attributes": {"_lazy": False, "ragged": False},
-        "metadata": {"General": {"title": "scan"}, "Signal": {"signal_type": "electron_diffraction"}} | tem,
-        "package_info": {}, "learning_results": {}, "models": None, "tmp_parameters": {}, "post_process": [],
-    }  # fmt: skip
 
 
 def _dm4(folder: Path) -> Sound:

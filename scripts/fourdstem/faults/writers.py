@@ -198,3 +198,19 @@ def write_mrc(path, frames):
     struct.pack_into("<3i", header, 28, nx, ny, n)
     header[208:214] = b"MAP DD"
     path.write_bytes(bytes(header) + frames.tobytes())
+
+
+def rosetta_signal(data, unit, step, pixel):
+    """Return what the writers of RosettaSciIO take: a scan by ``step`` nm, a detector of ``pixel`` ``unit``."""
+    names, scales, units = ("y", "x", "ky", "kx"), (step, step, pixel, pixel), ("nm", "nm", unit, unit)
+    axes = [
+        {"name": names[i], "scale": scales[i], "offset": 0.0, "units": units[i], "navigate": i < 2}
+        | {"size": data.shape[i], "index_in_array": i}
+        for i in range(4)
+    ]
+    tem = {"Acquisition_instrument": {"TEM": {"beam_energy": 200.0}}}
+    return {
+        "data": data, "axes": axes, "original_metadata": {}, "attributes": {"_lazy": False, "ragged": False},
+        "metadata": {"General": {"title": "scan"}, "Signal": {"signal_type": "electron_diffraction"}} | tem,
+        "package_info": {}, "learning_results": {}, "models": None, "tmp_parameters": {}, "post_process": [],
+    }  # fmt: skip

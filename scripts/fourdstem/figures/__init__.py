@@ -1,6 +1,27 @@
 """Figures of the report. The only package that imports matplotlib; nothing is computed here but what a plot needs."""
 
-from fourdstem.figures import evaluation, grains, nonlocal_average, orientation, poles, preprocess, virtual_image
+from fourdstem.figures import (
+    evaluation,
+    grains,
+    nonlocal_average,
+    orientation,
+    overlap,
+    poles,
+    preprocess,
+    probability,
+    virtual_image,
+)
 from fourdstem.figures.style import Figure
 
-__all__ = ["Figure", "evaluation", "grains", "nonlocal_average", "orientation", "poles", "preprocess", "virtual_image"]
+__all__ = [
+    "Figure",
+    "evaluation",
+    "grains",
+    "nonlocal_average",
+    "orientation",
+    "overlap",
+    "poles",
+    "preprocess",
+    "probability",
+    "virtual_image",
+]

@@ -26,6 +26,18 @@ def ipf_maps(sample):
 _AXIS_WORDS = {"z": "beam (z)", "x": "x (right)", "y": "y (down)"}
 
 
+def _phase_reliability(ax, sample, result) -> None:
+    top = 100 * _top([_of_phase(r) / 100 for r in sample.orientation.values()])
+    options = {"cmap": "plasma", "limits": (0, top), "label": "phase reliability (0–100)"}
+    maps.show(ax, _of_phase(result), sample.step, "phase reliability", **options)
+
+
+def _of_phase(result) -> np.ndarray:
+    """Reliability of the phase where one was found; NaN throughout where there is but one to choose from."""
+    known = result.phase_reliability is not None
+    return np.where(result.phase >= 0, result.phase_reliability if known else np.nan, np.nan)
+
+
 def _reliability(ax, sample, result) -> None:
     values = np.where(result.phase >= 0, result.reliability, np.nan)
     options = {"cmap": "plasma", "limits": (0, _reliability_top(sample)), "label": "reliability (0–100)"}
@@ -95,12 +107,30 @@ def _trust_caption(sample) -> str:
         "out from the best distinctly different one. High correlation with low reliability is the case to beware of: "
         "a pattern with few disks fits many orientations. After averaging both should rise inside grains and stay "
         "low along boundaries; a rise in correlation alone says only that there is less noise. Grey: not indexed."
+        f"{_camera(sample)}"
     )
+
+
+def _camera(sample) -> str:
+    """Say which camera length and centre the indexed patterns fit."""
+    parts = []
+    for source, r in sample.orientation.items():
+        if r.scale_factor is None or not np.isfinite(r.scale_factor):
+            continue
+        pixel, (dy, dx) = float(r.pixel_refined_inv_angstrom), r.centre_offset_px
+        sigma, (sigma_y, sigma_x) = pixel * r.scale_factor_sigma / r.scale_factor, r.centre_offset_sigma_px
+        applied = sample.settings(f"orientation_{source}").get("polish", False)
+        parts.append(
+            f"{source} {pixel:.5f} ± {sigma:.5f} 1/Å per px ({1 / float(r.scale_factor) - 1:+.2%} from the value in "
+            f"force) and a beam ({dy:+.2f} ± {sigma_y:.2f}, {dx:+.2f} ± {sigma_x:.2f}) px off the middle (y, x), "
+            f"{'applied' if applied else 'not applied'}"
+        )
+    return f" Camera length and centre that the disks of indexed patterns fit: {'; '.join(parts)}." if parts else ""
 
 
 @styled
 def phases(sample):
-    """Draw the phase of every position for every source, with the reliability beside it."""
+    """Draw the phase of every position for every source, with the reliability of the phase beside it."""
     fig, axes = maps.panels(len(sample.orientation), (maps.LEGEND, maps.BAR), sample.scan_shape, sample.step, width=2.6)
     for row, (source, result) in zip(axes, sample.orientation.items(), strict=True):
         picture = np.full((*result.phase.shape, 3), to_rgb(MISSING))
@@ -112,12 +142,19 @@ def phases(sample):
             share = 100 * float((result.phase == k).mean())
             row[0].plot([], [], "s", color=colour, ms=7, label=f"{name} {share:.1f} %")
         row[0].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handletextpad=0.2)
-        _reliability(row[1], sample, result)
-    return save(fig, sample.figures, "orientation_phase", _PHASE_CAPTION)
+        _phase_reliability(row[1], sample, result)
+    return save(fig, sample.figures, "orientation_phase", _phase_caption(sample))
 
 
-_PHASE_CAPTION = (
-    "<b>Which phase fits best.</b> Phases should fill grains, not single pixels. Speckle of two phases means that "
-    "their templates fit equally well: read the share of each phase with the reliability beside it. A phase that "
-    "appears only along boundaries or at the rim is usually overlap or noise. Grey: not indexed."
-)
+def _phase_caption(sample) -> str:
+    medians = []
+    for source, r in sample.orientation.items():
+        if np.isfinite(_of_phase(r)).any():
+            medians.append(f"{source} {np.nanmedian(_of_phase(r)):.1f}")
+    return (
+        "<b>Which phase fits best.</b> Phases should fill grains, not single pixels. Speckle of two phases means that "
+        "their templates fit equally well: read the share of each phase with the reliability of the phase beside it, "
+        "100 (1 − Q′/Q), where Q is the correlation of the phase shown and Q′ that of the best of all other phases, "
+        f"refined likewise. Medians: {'; '.join(medians) or 'none'}. A phase that appears only along "
+        "boundaries or at the rim is usually overlap or noise. Grey: not indexed."
+    )

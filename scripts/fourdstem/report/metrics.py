@@ -30,6 +30,8 @@ def metrics(sample: Sample) -> dict:
         values[f"{source}_indexed_share"] = _plain(good.mean())
         values[f"{source}_correlation"] = _median(result.correlation[good])
         values[f"{source}_reliability"] = _median(result.reliability[good])
+        if result.calibration_right is not None:
+            values[f"{source}_probability"] = _plain(np.nanmean(result.probability))
     for source, found in sample.grains.items():
         values[f"{source}_grains"] = len(found.grain_size_px)
         values[f"{source}_kam_floor_deg"] = _median(found.kam_floor_deg)

@@ -143,6 +143,10 @@ def sections(sample: Sample) -> set[str]:
     """Return what a report of this sample can show: the names behind ``needs-`` in the notebook's tags."""
     names = ("virtual_image", "nonlocal_average", "orientation", "grains", "evaluation")
     found = {name for name in names if getattr(sample, name)}
+    if any(result.overlap_phase is not None for result in sample.orientation.values()):
+        found.add("overlap")
+    if any(result.calibration_right is not None for result in sample.orientation.values()):
+        found.add("probability")
     return found | ({"phases"} if sample.orientation and len(sample.crystals) > 1 else set())
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from fourdstem.calibration import wavelength_angstrom
 from fourdstem.figures.maps import thousands
 from fourdstem.methods.nonlocal_average import doubts
-from fourdstem.methods.orientation import intensity_model
+from fourdstem.methods.orientation import ALIKE_SHARE, alike_patterns, intensity_model, matters, sentence
 from fourdstem.report.sample import Sample
 from fourdstem.report.text import Text, number, percent
 
@@ -110,7 +110,7 @@ def complaints(sample: Sample) -> list[str]:
         )
     lines += _missing_values(sample) + _averaging(sample)
     for source, result in sample.orientation.items():
-        lines += _orientation(source, result)
+        lines += _orientation(source, result) + _polish(sample, source, result)
     lines += _lost_by_averaging(sample)
     trial = {k: v for k, v in sample.changed.get("scan", {}).items() if k in ("roi", "stride", "bin")}
     if trial:
@@ -154,7 +154,23 @@ def _orientation(source: str, result) -> list[str]:
     if median < RELIABILITY_LIMIT:
         text = f"The median reliability of {source} patterns is {median:.1f} (limit {RELIABILITY_LIMIT:g})"
         lines.append(f"<b>Weak index.</b> {text}: other orientations fit nearly as well. Do not read single pixels.")
+    for one, other, share, what in alike_patterns(result):
+        if share > ALIKE_SHARE:
+            text = f"{escape(one)} and {escape(other)} on {source} patterns: {escape(sentence(share, what))}"
+            lines.append(f"<b>Phases too alike.</b> {text} (limit {percent(ALIKE_SHARE)}). Read them as one phase.")
     return lines
+
+
+def _polish(sample: Sample, source: str, result) -> list[str]:
+    """Say where indexed patterns ask for another scale or centre, which was not applied."""
+    applied = sample.settings(f"orientation_{source}").get("polish", False)
+    found = result.scale_factor, result.scale_factor_sigma, result.centre_offset_px, result.centre_offset_sigma_px
+    if applied or found[0] is None or not np.isfinite(found[0]) or not matters(*found):
+        return []
+    (dy, dx), pixel = found[2], float(result.pixel_refined_inv_angstrom)
+    text = f"Disks of indexed {source} patterns fit {pixel:.5f} 1/Å per px, {1 / float(found[0]) - 1:+.1%} from the "
+    text += f"value in force, and a beam ({dy:+.2f}, {dx:+.2f}) px off the middle (y, x)"
+    return [f"<b>Scale or centre is off.</b> {text}: correct it, or set <code>orientation: polish</code>."]
 
 
 def _lost_by_averaging(sample: Sample) -> list[str]:
@@ -260,6 +276,15 @@ def _said_orientation(sample: Sample, cited: list[str]) -> str:
     energy = sample.acquisition.beam_energy_kev
     text += f" at λ = {wavelength_angstrom(energy):.5f} Å" if energy else ""
     text += f", with the scattering factors of Lobato and Van Dyck{_cite(cited, 'lobato')}. "
+    if settings.get("overlap"):
+        text += (
+            "Where crystals overlap, the disks of the first orientation were subtracted and the remainder was indexed "
+        )
+        text += "again, its significance taken from simulated single crystals. "
+    if any(result.calibration_right is not None for result in sample.orientation.values()):
+        text += "The probability of being right (phase, and orientation within 5°) was calibrated by indexing "
+        text += f"{settings.get('calibration_patterns', '')} simulated patterns with many-beam intensities under the "
+        text += "conditions of the scan. "
     text += "Orientations are passive (lab to crystal); the colours of inverse pole figures are those of orix"
     return f"{text}{_cite(cited, 'orix')}."
 

@@ -1,6 +1,7 @@
 """Comparison with known truth: `compare` says how far results are from it, `rivals` what they are compared with."""
 
 from fourdstem.methods.evaluation.compare import Params, Result, compute, regions, rows
+from fourdstem.methods.evaluation.probabilities import outcomes, pooled, study_rows
 from fourdstem.methods.evaluation.quality import effective_number, foreign_weight, psnr
 from fourdstem.methods.evaluation.rivals import (
     NOISE_FREE,
@@ -23,9 +24,12 @@ __all__ = [
     "effective_number",
     "foreign_weight",
     "noise_free",
+    "outcomes",
+    "pooled",
     "psnr",
     "regions",
     "room_for_average",
     "rows",
     "stored",
+    "study_rows",
 ]

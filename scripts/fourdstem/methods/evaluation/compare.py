@@ -11,6 +11,7 @@ from itertools import product
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
+from fourdstem.methods.evaluation.probabilities import probability_rows
 from fourdstem.methods.evaluation.quality import effective_number, foreign_weight
 from fourdstem.methods.evaluation.rivals import NOISE_FREE, NONLOCAL, OVER_POSITIONS
 from fourdstem.methods.orientation import misorientation_deg
@@ -117,6 +118,7 @@ def compute(
     foreign = {} if truth.grain is None else {n: foreign_weight(truth.grain, *m) for n, m in (made_of or {}).items()}
     table = _centre_rows(truth, centre_px) + _table(indexed, apart, masks, identifiable, params)
     table += _mean_rows(_averaged_maps(truth, psnr_db or {}, made_of or {}, foreign), masks)
+    table += probability_rows(truth, indexed, crystals, masks)
     columns = list(zip(*table, strict=True)) if table else [()] * 5
     return Result(
         source=tuple(indexed),

@@ -1,10 +1,13 @@
 """Arrays laid out for the vector units."""
 
 import numpy as np
+from llvmlite.binding import get_host_cpu_features
 
 LINE = 64  # bytes of a cache line
 BLOCK = 512  # float32; two patterns and five partners of them lie in the first cache
-PIECE = 32  # float32; two sums of as many fill half of the vector registers, and a piece fills whole cache lines
+# float32; a piece fills whole cache lines, and two sums of it are as many vectors as keep the multipliers busy, but no
+# more than there are registers for. The answer is the same with any.
+PIECE = 64 if get_host_cpu_features().get("avx512f") else 32
 
 
 def blocks(*shape: int) -> np.ndarray:

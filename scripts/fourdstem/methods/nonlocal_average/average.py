@@ -211,7 +211,7 @@ def compute(
         members=np.array(members(params, cube.scan_shape)),
         lambda_=np.array(scale[0], np.float32),
         target=np.array(TARGETS, np.float32),
-        lambda_target=np.array([survey.lambda_for(distances, target, 0.0) for target in TARGETS], np.float32),
+        lambda_target=survey.lambdas_for(distances, TARGETS, 0.0).astype(np.float32),
         eigenvalue=None if projected is None else projected.eigenvalues.astype(np.float32),
         rank=None if projected is None else np.array(projected.coordinates.shape[-1]),
         valid=np.asarray(cube.valid, np.uint8),
@@ -237,7 +237,7 @@ def _scale(params: Params, distances) -> tuple[float, float]:
         return float(params.lambda_value), float(offset)
     if not whole:
         return PROJECTION_SCALE[0], float(offset)
-    return survey.lambda_for(distances, params.self_weight_target, offset), float(offset)
+    return float(survey.lambdas_for(distances, (params.self_weight_target,), offset)[0]), float(offset)
 
 
 def doubts(result: Result) -> list[str]:

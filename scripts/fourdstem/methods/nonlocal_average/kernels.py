@@ -6,16 +6,17 @@ full. Everything that belongs to a pair is kept in the slot ``(y_j - begin_y) * 
 table. ``scan`` is the tuple (half, ny, nx, left): half width of the window, positions of the scan, first column.
 
 What makes them fast: the pixels of a pattern lie in blocks (see `arrays.blocks`), so that those of a tile stay in
-the cache while patterns meet each other; two neighbours meet the same five partners in one pass, so that what is
-loaded is used several times; a loop runs over the last axis only, because an index that might be negative keeps a
-compiler from using vector units. Sums run in one order, whatever the thread count: a tile is computed by one thread,
-and tiles do not depend on the number of threads.
+the cache while patterns meet each other; two neighbours meet the same five partners in one pass (see `vectors`), so
+that what is loaded is used several times. Sums run in one order, whatever the thread count: a tile is computed by
+one thread, and tiles do not depend on the number of threads.
 """
 
 import numba
 import numpy as np
 
+from fourdstem import jit  # noqa: F401  compiled code is cached safely
 from fourdstem.methods.nonlocal_average.arrays import BLOCK
+from fourdstem.methods.nonlocal_average.vectors import LANES, PARTNERS, ten_squares
 
 FAST = {"reassoc", "contract", "nsz"}  # lets sums use vector lanes; NaN keeps its meaning
 DUPLICATE = 1e-3  # some cameras hand out one frame twice
@@ -58,42 +59,6 @@ def partners(y, x, y2, half, ny, nx):
 
 
 @numba.njit(nogil=True, cache=True, fastmath=FAST)
-def differences_2x5(z, i, j, row, k, block, sums, s):
-    """Add Σ (Z_i - Z_k)² of a block to ``sums[0]`` and Σ (Z_j - Z_k)² to ``sums[1]``, for five partners from k on.
-
-    Parameters
-    ----------
-    z : ndarray of float32, shape (capacity, columns, blocks, BLOCK)
-    i, j : tuple of int
-        Row and column of two patterns.
-    row, k : int
-        Row and first column of their partners.
-    block : int
-    sums : ndarray of float64, shape (2, partners)
-    s : int
-        Where in ``sums`` the five begin.
-    """
-    ac = ad = ae = af = ag = bc = bd = be = bf = bg = np.float32(0)
-    for p in range(BLOCK):
-        a, b = z[i[0], i[1], block, p], z[j[0], j[1], block, p]
-        c, d, e = z[row, k, block, p], z[row, k + 1, block, p], z[row, k + 2, block, p]
-        f, g = z[row, k + 3, block, p], z[row, k + 4, block, p]
-        ac += (a - c) * (a - c)
-        ad += (a - d) * (a - d)
-        ae += (a - e) * (a - e)
-        af += (a - f) * (a - f)
-        ag += (a - g) * (a - g)
-        bc += (b - c) * (b - c)
-        bd += (b - d) * (b - d)
-        be += (b - e) * (b - e)
-        bf += (b - f) * (b - f)
-        bg += (b - g) * (b - g)
-    for n, pair in enumerate(((ac, bc), (ad, bd), (ae, be), (af, bf), (ag, bg))):
-        sums[0, s + n] += pair[0]
-        sums[1, s + n] += pair[1]
-
-
-@numba.njit(nogil=True, cache=True, fastmath=FAST)
 def difference(z, i, j, block):
     """Return Σ (Z_i - Z_j)² of a block; i and j are (row, column)."""
     total = np.float32(0)
@@ -104,16 +69,29 @@ def difference(z, i, j, block):
 
 
 @numba.njit(nogil=True, cache=True)
-def squared_differences(z, i, j, row, first, last, block, sums):
-    """Add what two patterns differ by from those of ``z[row, first:last]`` to ``sums[2, last - first]``."""
-    k = first
-    while k + 5 <= last:
-        differences_2x5(z, i, j, row, k, block, sums, k - first)
-        k += 5
-    while k < last:
-        sums[0, k - first] += difference(z, i, (row, k), block)
-        sums[1, k - first] += difference(z, j, (row, k), block)
-        k += 1
+def starts(z, row, column, block):
+    """Return where a block of a pattern begins, all numbers of ``z`` (capacity, columns, blocks, BLOCK) in one row."""
+    return ((row * z.shape[1] + column) * z.shape[2] + block) * BLOCK
+
+
+@numba.njit(nogil=True, cache=True)
+def fifth(first, x2, columns):
+    """Return which five of the partners from ``first`` on hold column x2, and the first column of the five."""
+    five = (x2 - first) // PARTNERS
+    return five, min(first + five * PARTNERS, columns - PARTNERS)
+
+
+@numba.njit(nogil=True, cache=True)
+def squared_differences(z, i, j, row, first, last, block, sums, at):
+    """Add what patterns i and j differ by from those of ``z[row, first:last]`` to ``sums[at:]``, five by five.
+
+    What of five lies beyond ``last`` means nothing. i and j are (row, column); see `vectors.ten_squares` and `fifth`.
+    """
+    own, partner = starts(z, i[0], i[1], block), starts(z, j[0], j[1], block)
+    for k in range(first, last, PARTNERS):
+        five, start = fifth(first, k, z.shape[1])
+        there = starts(z, row, start, block)
+        ten_squares(z, own, partner, there, z.shape[2] * BLOCK, sums, at + five * LANES)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -143,29 +121,34 @@ def pair_distances(roots, tile, scan, table):
     capacity, columns, blocks, _ = roots.shape
     half, ny, nx, left = scan
     y0, y1, x0, x1 = tile
-    sums = np.zeros((y1 - y0, (x1 - x0 + 1) // 2, min(2 * half, ny - 1) + 1, 2, 2 * window_width(half, nx) + 1))
-    ranges = np.zeros((*sums.shape[:3], 2), np.int64)
+    rows, pairs = min(2 * half, ny - 1) + 1, (x1 - x0 + 1) // 2
+    room = -(-(2 * window_width(half, nx) + 1) // PARTNERS) * LANES
+    ranges = np.zeros((y1 - y0, pairs, rows, 2), np.int64)
+    sums = np.zeros((y1 - y0) * pairs * rows * room)
     for y in range(y0, y1):
-        for x in range(x0, x1, 2):
+        for pair in range(pairs):
+            x = x0 + 2 * pair
             for y2 in range(max(0, y - 2 * half), y + 1):
                 first, last = pair_range(y, x, min(x + 1, x1 - 1), y2, scan, columns)
-                ranges[y - y0, (x - x0) // 2, y - y2] = first - left, last - left
+                ranges[y - y0, pair, y - y2] = first - left, last - left
     for block in range(blocks):
         for y in range(y0, y1):
             for y2 in range(max(0, y - 2 * half), y + 1):
-                for x in range(x0, x1, 2):
-                    i, j = (y % capacity, x - left), (y % capacity, min(x + 1, x1 - 1) - left)
-                    first, last = ranges[y - y0, (x - x0) // 2, y - y2]
-                    into = sums[y - y0, (x - x0) // 2, y - y2]
-                    squared_differences(roots, i, j, y2 % capacity, first, last, block, into)
+                for pair in range(pairs):
+                    x = x0 + 2 * pair - left
+                    i, j = (y % capacity, x), (y % capacity, min(x + 1, x1 - 1 - left))
+                    first, last = ranges[y - y0, pair, y - y2]
+                    at = (((y - y0) * pairs + pair) * rows + y - y2) * room
+                    squared_differences(roots, i, j, y2 % capacity, first, last, block, sums, at)
     for y in range(y0, y1):
         for x in range(x0, x1):
-            pair = x - (x - x0) % 2
+            pair, own = (x - x0) // 2, (x - x0) % 2
             for y2 in range(max(0, y - 2 * half), y + 1):
-                begin, _ = pair_range(y, pair, min(pair + 1, x1 - 1), y2, scan, columns)
+                at = (((y - y0) * pairs + pair) * rows + y - y2) * room
                 first, last = partners(y, x, y2, half, ny, nx)
                 for x2 in range(max(first, left), min(last, left + columns)):
-                    value = sums[y - y0, (pair - x0) // 2, y - y2, x - pair, x2 - begin]
+                    five, start = fifth(ranges[y - y0, pair, y - y2, 0], x2 - left, columns)
+                    value = sums[at + five * LANES + own * PARTNERS + x2 - left - start]
                     keep(table, y, x, y2, x2, scan, value)
                     keep(table, y2, x2, y, x, scan, value)
 
@@ -186,24 +169,32 @@ def near_differences(rows, now, first, x0, x1, out):
 
     Parameters
     ----------
-    rows : ndarray of float32, shape (2, scan_x, blocks, BLOCK)
-        A scan row, ``rows[now]``, and the one before.
+    rows : ndarray of float32, shape (2, columns, blocks, BLOCK)
+        A scan row, ``rows[now]``, and the one before; at least `PARTNERS` columns, of which those of ``out`` mean
+        something.
     now : int
     first : bool
         There is no row before.
     x0, x1 : int
     out : ndarray of float32, shape (scan_x, 4)
     """
-    _, nx, blocks, _ = rows.shape
-    for x in range(x0, x1):
-        for k in range(4):
-            row, x2 = (now, x - 1) if k == 0 else (1 - now, x + k - 2)
-            total = np.nan
-            if 0 <= x2 < nx and (k == 0 or not first):
-                total = 0.0
-                for block in range(blocks):
-                    total += difference(rows, (now, x), (row, x2), block)
-            out[x, k] = total
+    _, columns, blocks, _ = rows.shape
+    nx, sums = out.shape[0], np.empty(LANES)
+    for x in range(x0, x1, 2):
+        start, second = min(max(x - 1, 0), columns - PARTNERS), min(x + 1, x1 - 1)
+        sums[:] = np.nan if first else 0.0
+        for block in range(blocks if not first else 0):
+            own, other = starts(rows, now, x, block), starts(rows, now, second, block)
+            there = starts(rows, 1 - now, start, block)
+            ten_squares(rows, own, other, there, blocks * BLOCK, sums, 0)
+        for n in range(second - x + 1):
+            total = np.nan if x + n == 0 else 0.0
+            for block in range(blocks if x + n > 0 else 0):
+                total += difference(rows, (now, x + n), (now, x + n - 1), block)
+            out[x + n, 0] = total
+            for k in range(1, 4):
+                x2 = x + n + k - 2
+                out[x + n, k] = sums[n * PARTNERS + x2 - start] if 0 <= x2 < nx else np.nan
 
 
 @numba.njit(nogil=True, cache=True)

@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numba
 import numpy as np
 
+from fourdstem import jit  # noqa: F401  compiled code is cached safely
+
 EXACT = 131_072  # positions; beyond, comparing all pairs takes longer than going through the lists
 LIST, PROBED = 256, 128  # positions per list, lists gone through: enough for grains of some 20,000 positions
 TRAINING, ITERATIONS = 64, 10  # positions per list that k-means sees, and how often it moves the centres

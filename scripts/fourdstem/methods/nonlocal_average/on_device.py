@@ -10,6 +10,7 @@ from fourdstem.methods.nonlocal_average.source import Source
 from fourdstem.methods.nonlocal_average.window import Likeness, members_of
 
 ROWS = 8  # scan rows averaged together
+COLUMNS = 128  # whose windows are gathered together
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def average_window_on(device: str, source: Source, likeness: Likeness, params, o
                 group.table[y % ROWS] = _differences(held, group, y)
             weights = np.empty((nx, width), np.float32)
             trust[:, y] = likeness.weights(group, y, weights)
-            counts = source.from_average(_weighted(held, group, y, weights, device))
+            counts = source.from_average(_weighted(held, group, y, weights))
             out.write(y, 0, nx, counts, members_of(group, y), weights)
     return trust
 
@@ -84,29 +85,41 @@ def _rows(source: Source, likeness: Likeness, device: str):
             parts = []
 
 
-def _slots(group: Group, y: int):
-    """Yield (slot, scan row, columns) of the window of every position of a row."""
-    half, ny, nx, _ = group.scan
-    width_x = kernels.window_width(half, nx)
+def _columns(group: Group) -> np.ndarray:
+    """Return int64 (scan_x, width): columns of the window of every position of a row."""
+    half, _, nx, _ = group.scan
     begin = np.array([kernels.window_begin(x, half, nx) for x in range(nx)])
-    for slot in range(group.table.shape[2]):
-        yield slot, kernels.window_begin(y, half, ny) + slot // width_x, torch.from_numpy(begin + slot % width_x)
+    return begin[:, None] + np.arange(kernels.window_width(half, nx))
+
+
+def _windows(held: dict, group: Group, y: int, part: int):
+    """Yield (columns, slots, what the windows of these columns hold in one scan row: (columns, width, numbers)).
+
+    ``part`` is 0 for roots, 1 for values. Columns come some at a time, so that memory is bounded.
+    """
+    half, ny, nx, _ = group.scan
+    index = torch.from_numpy(_columns(group)).to(held[y][part].device)
+    width = index.shape[1]
+    for x0 in range(0, nx, COLUMNS):
+        here = slice(x0, min(x0 + COLUMNS, nx))
+        for k in range(kernels.window_width(half, ny)):
+            row = held[kernels.window_begin(y, half, ny) + k][part]
+            yield here, slice(k * width, (k + 1) * width), row[index[here]]
 
 
 def _differences(held: dict, group: Group, y: int) -> np.ndarray:
     """Return Σ (Z_i - Z_j)² (scan_x, window) of a scan row."""
     own = held[y][0]
-    sums = [
-        (own - held[row][0][columns.to(own.device)]).square().sum(dim=1, dtype=torch.float64)
-        for _, row, columns in _slots(group, y)
-    ]
-    return torch.stack(sums, dim=1).cpu().numpy()
+    sums = torch.empty(group.table.shape[1:], dtype=torch.float64, device=own.device)
+    for here, slots, there in _windows(held, group, y, 0):
+        sums[here, slots] = (there - own[here, None]).square_().sum(dim=2, dtype=torch.float64)
+    return sums.cpu().numpy()
 
 
-def _weighted(held: dict, group: Group, y: int, weights: np.ndarray, device: str) -> np.ndarray:
+def _weighted(held: dict, group: Group, y: int, weights: np.ndarray) -> np.ndarray:
     """Return the weighted sums (scan_x, pixels) of a scan row."""
-    shares = torch.from_numpy(weights).to(device)
     total = torch.zeros_like(held[y][1])
-    for slot, row, columns in _slots(group, y):
-        total.addcmul_(held[row][1][columns.to(device)], shares[:, slot : slot + 1])
+    shares = torch.from_numpy(weights).to(total.device)
+    for here, slots, there in _windows(held, group, y, 1):
+        total[here] += torch.bmm(shares[here, None, slots], there)[:, 0]
     return total.cpu().numpy()

@@ -1,6 +1,7 @@
 """What the average is made from: roots of recorded counts to compare, corrected counts to accumulate."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numba
 import numpy as np
@@ -41,18 +42,27 @@ class Source:
         """How many pixels are compared."""
         return len(self.pixels)
 
+    @property
+    def along(self) -> np.ndarray:
+        """From one pixel to the next along (y, x), in pixels of a flat pattern."""
+        return np.array([self.cube.detector_shape[1], 1])
+
+    @cached_property
+    def runs(self) -> tuple[np.ndarray, np.ndarray]:
+        """First pixel and length of each run of compared pixels that lie side by side."""
+        return runs(self.pixels @ self.along)
+
     def compared(self, patterns: np.ndarray, unit: Unit, out: np.ndarray | None = None) -> np.ndarray:
         """Return float32 roots (n_patterns, n) of patterns as they are stored, in the front of ``out`` if it is given.
 
         Of ``out`` whole rows are taken: that they lie together is what lets their loop use the vector units.
         """
-        correction, width = self.cube.correction, self.cube.detector_shape[1]
+        correction = self.cube.correction
         roots = np.empty((unit.count, self.n), np.float32) if out is None else out
         if correction is not None and correction.bad.any():
             patterns = repair(patterns.astype(np.float32), correction.bad)
-        along = np.array([width, 1])
-        first, length = runs(self.pixels @ along)
-        shifted_roots(patterns.reshape(unit.count, -1), self.shift[unit.where] @ along, first, length, self.zero, roots)
+        shift = self.shift[unit.where] @ self.along
+        shifted_roots(patterns.reshape(unit.count, -1), shift, *self.runs, self.zero, roots)
         if correction is not None:
             # Without a beam there is nothing to align: NaN makes every distance to it, and so its σ, unknown.
             roots[np.isnan(correction.centre_px[unit.where]).any(axis=-1), : self.n] = np.nan

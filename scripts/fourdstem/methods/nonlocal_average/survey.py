@@ -11,6 +11,7 @@ from fourdstem.cube import UNIT
 from fourdstem.methods.nonlocal_average import kernels
 from fourdstem.methods.nonlocal_average.arrays import blocks, flat, padded
 from fourdstem.methods.nonlocal_average.source import Source
+from fourdstem.methods.nonlocal_average.vectors import PARTNERS
 
 COLUMNS = 16
 LAMBDA_LIMITS = (0.05, 100.0)
@@ -58,14 +59,14 @@ def self_weights(distances, lambda_value, offset):
     return out
 
 
-def lambda_for(distances: np.ndarray, target: float, offset: float) -> float:
-    """Return the λ at which self-weights deviate least, in the mean, from a target; NaN without distances.
+def lambdas_for(distances: np.ndarray, targets, offset: float) -> np.ndarray:
+    """Return for each target the λ at which self-weights deviate least, in the mean, from it; NaN without distances.
 
     Parameters
     ----------
     distances : ndarray of shape (positions, 8)
         From `Survey.distances`.
-    target : float
+    targets : sequence of float
         Published: 0.34, and 0.5 and 0.25.
     offset : float
         d₀.
@@ -73,23 +74,34 @@ def lambda_for(distances: np.ndarray, target: float, offset: float) -> float:
     Source: Brewick, Wright, Rowenhorst, doi 10.1016/j.ultramic.2019.02.013, and the authors' code.
     """
     if not len(distances):
-        return np.nan
+        return np.full(len(targets), np.nan)
     distances = distances[:: max(len(distances) // MOST, 1)]
 
-    def deviation(logarithm):
-        return float(np.abs(self_weights(distances, np.exp(logarithm), offset) - target).mean())
+    def weights(logarithm):
+        return self_weights(distances, np.exp(logarithm), offset)
 
     grid = np.linspace(*np.log(LAMBDA_LIMITS), GRID)
-    best = int(np.argmin([deviation(value) for value in grid]))
-    around = grid[max(best - 1, 0)], grid[min(best + 1, GRID - 1)]
-    return float(np.exp(minimize_scalar(deviation, bounds=around, method="bounded", options={"xatol": 1e-5}).x))
+    on_grid = np.array([weights(value) for value in grid])
+    found = []
+    for target in targets:
+        best = int(np.argmin(np.abs(on_grid - target).mean(axis=1)))
+        around = grid[max(best - 1, 0)], grid[min(best + 1, GRID - 1)]
+        found.append(
+            minimize_scalar(
+                lambda value, target=target: float(np.abs(weights(value) - target).mean()),
+                bounds=around,
+                method="bounded",
+                options={"xatol": 1e-5},
+            ).x
+        )
+    return np.exp(found)
 
 
 def look(source: Source) -> Survey:
     """Compare every pattern of a scan with its neighbours, reading it once."""
     cube, n = source.cube, source.n
     ny, nx = cube.scan_shape
-    rows = blocks(2, nx, n)
+    rows = blocks(2, max(nx, PARTNERS), n)  # five are compared at a time
     differences = np.full((ny, nx, 8), np.nan, np.float32)
     with ThreadPoolExecutor(cube.threads) as pool:
         for unit, found in cube.map_stored(source.compared):
@@ -109,7 +121,7 @@ def needed_mb(cube, n: int) -> float:
 
 def _differ(rows, differences, y: int, pool) -> None:
     """Fill in what scan row y differs by from its neighbours in this row and the one before, and they from it."""
-    nx = rows.shape[1]
+    nx = differences.shape[1]
     out = np.empty((nx, 4), np.float32)
 
     def work(x):

@@ -9,10 +9,11 @@ import numpy as np
 from fourdstem.cube import UNIT, Cube
 from fourdstem.errors import InputError
 from fourdstem.methods.nonlocal_average import kernels, sums
-from fourdstem.methods.nonlocal_average.arrays import blocks, flat, in_pieces, joined, padded, pieces
+from fourdstem.methods.nonlocal_average.arrays import PIECE, blocks, flat, in_pieces, joined, padded, pieces
 from fourdstem.methods.nonlocal_average.axes import MOST_COMPONENTS, NEEDED_MB
 from fourdstem.methods.nonlocal_average.projection import Projection, window_weights
 from fourdstem.methods.nonlocal_average.source import Source
+from fourdstem.methods.nonlocal_average.vectors import PARTNERS
 
 ROWS = (4, 2, 1)  # scan rows worked on together, the most that memory allows: the cache is loaded fewer times
 COLUMNS = 16  # of a tile that is compared; even and fixed: the answer depends neither on threads nor on memory
@@ -61,8 +62,10 @@ class Ring:
         First and last + 1 column that is averaged.
     x0, x1 : int
         Columns held: those and what their windows reach.
-    roots, values, table, averages : ndarray
+    roots, values, table : ndarray
         See `kernels` and `sums`.
+    averages : list of ndarray
+        Two, likewise: one is filled while the other is written.
     """
 
     shape: tuple[int, int]
@@ -76,17 +79,17 @@ class Ring:
     roots: np.ndarray = field(init=False)
     values: np.ndarray = field(init=False)
     table: np.ndarray = field(init=False)
-    averages: np.ndarray = field(init=False)
+    averages: list[np.ndarray] = field(init=False)
 
     def __post_init__(self):
         ny, nx = self.shape
         self.x0, self.x1 = held_columns(self.core, self.half, nx)
         held = (min(rows_held(self.half, self.rows), ny), self.x1 - self.x0)
         width = kernels.window_width(self.half, ny) * kernels.window_width(self.half, nx)
-        self.roots = blocks(*held, self.n)
+        self.roots = blocks(held[0], max(held[1], PARTNERS), self.n)  # five are compared at a time
         self.values = pieces(*held, self.pixels)
         self.table = np.zeros((*held, width))
-        self.averages = joined(min(self.rows, ny), self.core[1] - self.core[0], self.pixels)
+        self.averages = [joined(min(self.rows, ny), self.core[1] - self.core[0], self.pixels) for _ in range(2)]
 
     @property
     def scan(self) -> tuple[int, int, int, int]:
@@ -136,8 +139,8 @@ def needed_mb(cube: Cube, params, n: int, rows: int) -> float:
         x1 += 2 * half  # a strip inside the scan reaches to both sides
     row = 4 * in_pieces(x1 - x0, pixels) + (x1 - x0) * (4 * padded(n) + 8 * window)
     held = min(rows_held(half, rows), ny) * row
-    # Sums, counts of one row being written, weights, contributors, and both again for pairs of neighbours.
-    work = min(rows, ny) * min(STRIP, nx) * (4 * in_pieces(1, pixels) + 20 * window) + 2 * min(STRIP, nx) * 4 * pixels
+    # Sums and weights, twice: filled and being written; members of one row, and of pairs of neighbours.
+    work = min(rows, ny) * min(STRIP, nx) * (2 * 4 * in_pieces(1, pixels) + 24 * window)
     # As stored, padded, repaired twice, corrected; two more, as stored and corrected, until they are put away.
     unit = UNIT * (6 + 2 * 2) * 4 * pixels
     maps = (8 * 8 if n else 8 * 8 + 4 * 4 * MOST_COMPONENTS) * ny * nx
@@ -187,15 +190,16 @@ def average_window(source: Source, likeness: Likeness, params, out, rows: int) -
     trust = np.empty((2, *cube.scan_shape), np.float32)
     spare = cube.memory_mb - needed_mb(cube, params, likeness.n, rows)
     incoming = replace(cube, memory_mb=max(spare, 0.0))  # one unit at least, which is counted
-    with ThreadPoolExecutor(cube.threads) as pool:
+    with ThreadPoolExecutor(cube.threads) as pool, Writer(source, out) as writer:
         for core in strips(cube.scan_shape[1]):
             pixels = int(np.prod(cube.detector_shape))
             ring = Ring(cube.scan_shape, params.window_half_width_px, likeness.n, pixels, rows, core)
-            _average_strip(ring, source, likeness, incoming, pool, out, trust)
+            _average_strip(ring, source, likeness, incoming, pool, writer, trust)
+        writer.wait()
     return trust
 
 
-def _average_strip(ring: Ring, source: Source, likeness: Likeness, incoming: Cube, pool, out, trust) -> None:
+def _average_strip(ring: Ring, source: Source, likeness: Likeness, incoming: Cube, pool, writer, trust) -> None:
     ny, rows = ring.shape[0], ring.rows
     arrived = finished = 0
 
@@ -217,7 +221,7 @@ def _average_strip(ring: Ring, source: Source, likeness: Likeness, incoming: Cub
         arrived = unit.y + 1
         while finished < ny and _last_needed(ring, finished) < arrived:
             stop = min(finished + rows, ny)
-            _average(ring, source, likeness, (finished, stop), pool, out, trust)
+            _average(ring, source, likeness, (finished, stop), pool, writer, trust)
             finished = stop
 
 
@@ -239,24 +243,56 @@ def _compare(ring: Ring, y0: int, y1: int, pool) -> None:
     list(pool.map(lambda tile: kernels.pair_distances(ring.roots, tile, ring.scan, ring.table), tiles))
 
 
-def _average(ring: Ring, source: Source, likeness: Likeness, rows: tuple[int, int], pool, out, trust) -> None:
-    """Average rows y0 to y1 of the strip and write them with their trust."""
+def _average(ring: Ring, source: Source, likeness: Likeness, rows: tuple[int, int], pool, writer, trust) -> None:
+    """Average rows y0 to y1 of the strip, store their trust and have them written."""
     (y0, y1), (x0, x1) = rows, ring.core
     weights = np.empty((y1 - y0, x1 - x0, ring.table.shape[2]), np.float32)
-    for y in range(y0, y1):
+
+    def weigh(y):
         trust[:, y, x0:x1] = likeness.weights(ring, y, weights[y - y0])
 
+    list(pool.map(weigh, range(y0, y1)))
     _, rows_stored, columns_stored, _ = ring.values.shape
     entries = sums.entries(weights, y0, x0, ring.scan, rows_stored, columns_stored)
+    meant = np.zeros((len(ring.values), PIECE), np.uint8)
+    meant.reshape(-1)[: ring.pixels] = np.asarray(source.cube.valid).reshape(-1) != 0
+    averages = ring.averages[y0 // ring.rows % 2]
 
     def work(first):
         share = first, min(first + SHARE, len(ring.values))
-        sums.weighted_sums(ring.values, *entries, share, source.root, source.offset, ring.averages)
+        sums.weighted_sums(ring.values, *entries, share, source.root, source.offset, meant, averages)
 
     list(pool.map(work, range(0, len(ring.values), SHARE)))
-    for y in range(y0, y1):
-        counts = source.meant(flat(ring.averages)[y - y0, :, : ring.pixels])
-        out.write(y, x0, x1, counts, members_of(ring, y), weights[y - y0])
+    writer.write(ring, y0, averages, weights)
+
+
+class Writer:
+    """Writes averaged rows in their order, one group while the next is averaged."""
+
+    def __init__(self, source: Source, out):
+        self.detector, self.out = source.cube.detector_shape, out
+        self.pool, self.writing = ThreadPoolExecutor(1), None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.pool.shutdown()
+
+    def write(self, ring: Ring, y0: int, averages, weights) -> None:
+        """Write rows from y0 on, once those before are written."""
+        self.wait()
+        self.writing = self.pool.submit(self._write, ring, y0, averages, weights)
+
+    def wait(self) -> None:
+        """Wait until everything is written; raise what writing raised."""
+        if self.writing is not None:
+            self.writing.result()
+
+    def _write(self, ring: Ring, y0: int, averages, weights) -> None:
+        patterns = flat(averages)[..., : ring.pixels].reshape(*averages.shape[:2], *self.detector)
+        for n in range(len(weights)):
+            self.out.write(y0 + n, *ring.core, patterns[n], members_of(ring, y0 + n), weights[n])
 
 
 def members_of(ring: Ring, y: int) -> np.ndarray:

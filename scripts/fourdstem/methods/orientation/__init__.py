@@ -5,19 +5,38 @@ from fourdstem.methods.orientation.ctf import ctf_text, hkl_axes
 from fourdstem.methods.orientation.foreign import foreign_weight
 from fourdstem.methods.orientation.index import Params, Result, compute
 from fourdstem.methods.orientation.orix_map import orix_tree
+from fourdstem.methods.orientation.overlap import SHARE as OVERLAP_SHARE
+from fourdstem.methods.orientation.overlap import SIGNIFICANCE as OVERLAP_SIGNIFICANCE
+from fourdstem.methods.orientation.overlap import overlapping
+from fourdstem.methods.orientation.phases import ALIKE_SHARE, alike_patterns, sentence
+from fourdstem.methods.orientation.polish import matters, tell_camera
+from fourdstem.methods.orientation.probability import curve, pick, right, scores, with_probability
 from fourdstem.methods.orientation.rotations import misorientation_deg
 from fourdstem.methods.orientation.templates import intensity_model, template_pattern
 
 __all__ = [
+    "ALIKE_SHARE",
+    "OVERLAP_SHARE",
+    "OVERLAP_SIGNIFICANCE",
     "Params",
     "Result",
+    "alike_patterns",
     "ang_text",
     "compute",
     "ctf_text",
+    "curve",
     "foreign_weight",
     "hkl_axes",
     "intensity_model",
+    "matters",
     "misorientation_deg",
     "orix_tree",
+    "overlapping",
+    "pick",
+    "right",
+    "scores",
+    "sentence",
+    "tell_camera",
     "template_pattern",
+    "with_probability",
 ]

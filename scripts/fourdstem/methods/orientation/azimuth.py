@@ -9,6 +9,8 @@ import numba
 import numpy as np
 import torch
 
+from fourdstem import jit  # noqa: F401  compiled code is cached safely
+
 PEAKS = 2
 
 

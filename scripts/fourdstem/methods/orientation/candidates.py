@@ -3,6 +3,8 @@
 import numba
 import numpy as np
 
+from fourdstem import jit  # noqa: F401  compiled code is cached safely
+
 
 @numba.njit(nogil=True, cache=True)
 def select(peak_score, place, usable, rows, symmetry, found, azimuths):

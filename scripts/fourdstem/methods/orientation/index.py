@@ -11,16 +11,25 @@ distinct, their correlations are nearly the same, and the reliability is low bec
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from fourdstem.crystal import Crystal
-from fourdstem.cube import UNIT, Cube, Unit
+from fourdstem.cube import UNIT, Cube
 from fourdstem.errors import InputError
+from fourdstem.methods.orientation import overlap, polish
 from fourdstem.methods.orientation.candidates import select
 from fourdstem.methods.orientation.matching import Bank, Optics, build_bank, correlate, prepare
+from fourdstem.methods.orientation.phases import (
+    alike_patterns,
+    alike_templates,
+    merged,
+    of_phase,
+    reliability,
+    tell_alike,
+)
 from fourdstem.methods.orientation.polar import choose_rings, polar_map
 from fourdstem.methods.orientation.refinement import refine
 from fourdstem.methods.orientation.rotations import from_matrix, misorientation_deg, multiply
@@ -34,6 +43,8 @@ log = logging.getLogger("fourdstem")
 _SPARE = 3
 # Of the correlation: where half a turn about the beam loses less, the two orientations are not told apart.
 _TIE = 0.01
+# Fewer templates of a phase are told.
+_FEW = 5
 
 
 @dataclass(frozen=True)
@@ -75,6 +86,28 @@ class Params:
     minimum_correlation: float = setting(
         0.2, "A pattern whose best correlation is lower is not indexed.", minimum=0, maximum=1
     )
+    polish: bool = setting(
+        False,
+        "Apply the scale and centre that the indexed patterns ask for, and index again; they are reported in any case.",
+    )
+    overlap: bool = setting(
+        False, "Subtract the orientation found from every pattern and index what is left; takes as long again."
+    )
+    overlap_seed: int = setting(0, "Seed of the single crystals that overlaps are compared with.", minimum=0)
+    minimum_probability: float = setting(
+        0.0,
+        "A pattern whose probability of being right is lower is not indexed; its probability and candidates are kept.",
+        minimum=0,
+        maximum=1,
+    )
+    calibration_patterns: int = setting(
+        2000,
+        "Simulated patterns of the sample's phases under the conditions of the scan, by which the probability of being "
+        "right is calibrated; 0: no probability.",
+        minimum=0,
+        maximum=1000000,
+    )
+    seed: int = setting(0, "Seed of these patterns.", minimum=0, maximum=2**31)
 
 
 @dataclass(frozen=True)
@@ -95,8 +128,57 @@ class Result:
         "scan_y scan_x", "", "1 where half a turn about the beam fits as well within 1 %, and is no symmetry"
     )
     phase_name: tuple[str, ...] = quantity("phase", "", "Names of the phases")
+    phase_correlation: np.ndarray | None = quantity(
+        "scan_y scan_x phase", "", "Correlation with the best template of each phase", default=None
+    )
+    phase_reliability: np.ndarray | None = quantity(
+        "scan_y scan_x", "", "Reliability of the phase, 100 (1 - Q of the next phase / Q)", default=None
+    )
+    scale_factor: float = quantity(
+        "", "", "Distances seen on the detector by those that the calibration gives", default=np.nan
+    )
+    scale_factor_sigma: float = quantity("", "", "Standard deviation of the scale factor", default=np.nan)
+    pixel_refined_inv_angstrom: float = quantity("", "1/Å", "Detector pixel that the patterns fit", default=np.nan)
+    centre_offset_px: np.ndarray | None = quantity("yx", "px", "Beam off the middle of the patterns", default=None)
+    centre_offset_sigma_px: np.ndarray | None = quantity(
+        "yx", "px", "Standard deviation of the centre offset", default=None
+    )
+    overlap_orientation: np.ndarray | None = quantity(
+        "scan_y scan_x quaternion", "", "Second orientation, of what the first leaves", default=None
+    )
+    overlap_phase: np.ndarray | None = quantity("scan_y scan_x", "", "Phase of the second orientation", default=None)
+    overlap_correlation: np.ndarray | None = quantity(
+        "scan_y scan_x", "", "Correlation of what the first leaves with the second", default=None
+    )
+    overlap_share: np.ndarray | None = quantity(
+        "scan_y scan_x", "", "Share of the Bragg intensity that the second alone explains", default=None
+    )
+    overlap_significance: np.ndarray | None = quantity(
+        "scan_y scan_x", "", "Share of simulated single crystals whose second correlation is lower", default=None
+    )
     foreign_weight: np.ndarray | None = quantity(
         "scan_y scan_x", "", "Share of the averaged weight from positions indexed more than 5° away", default=None
+    )
+    probability: np.ndarray | None = quantity(
+        "scan_y scan_x",
+        "",
+        "Probability that the phase is right and the orientation within 5° of the truth, calibrated on simulation",
+        default=None,
+    )
+    calibration_feature: tuple[str, ...] | None = quantity(
+        "feature", "", "What the probability is a function of", default=None
+    )
+    calibration_centre: np.ndarray | None = quantity("feature", "", "Mean over the simulated patterns", default=None)
+    calibration_scale: np.ndarray | None = quantity("feature", "", "Standard deviation over these", default=None)
+    calibration_coefficient: np.ndarray | None = quantity(
+        "term", "", "Of 1, of the standardised features, their squares and products in logit P", default=None
+    )
+    calibration_predicted: np.ndarray | None = quantity(
+        "pattern", "", "Probability of simulated patterns by a model fitted to others", default=None
+    )
+    calibration_right: np.ndarray | None = quantity("pattern", "", "1 where these were indexed rightly", default=None)
+    calibration_beyond: float | None = quantity(
+        "", "", "Share of compared patterns beyond a boundary, as their agreement tells", default=None
     )
 
 
@@ -122,6 +204,24 @@ def compute(cube: Cube, crystals: list[Crystal], params: Params, device: str = "
     InputError
         If the calibration is missing, no phase is given, or the detector holds no reflection of a phase.
     """
+    result, work, seen, symmetry = _indexed(cube, crystals, params, device)
+    found = polish.measure(cube, result, seen)
+    polish.tell(found, cube.acquisition.pixel_inv_angstrom, params.polish)
+    told = polish.fields(found, cube.acquisition.pixel_inv_angstrom)
+    if params.polish and found.known:
+        cube = polish.applied(cube, found)
+        result, work, seen, symmetry = _indexed(cube, crystals, params, device)
+    tell_alike(alike_patterns(result))
+    if nothing := int(np.isnan(result.correlation).sum()):
+        text = "%d of %d patterns hold nothing to match (dark, constant, or saturated throughout) and are not indexed"
+        log.warning(text, nothing, result.phase.size)
+    if params.overlap:
+        told |= overlap.second(cube, result, seen, work, symmetry, params.overlap_seed)
+    return replace(result, **told)
+
+
+def _indexed(cube: Cube, crystals: list[Crystal], params: Params, device: str) -> tuple:
+    """First orientations, and with what they were found: a function of patterns, crystals in the pattern, symmetry."""
     optics, rings = _geometry(cube, crystals, params)
     weights, valid = polar_map(rings, cube.detector_shape, cube.valid)
     started = time.perf_counter()
@@ -132,51 +232,68 @@ def compute(cube: Cube, crystals: list[Crystal], params: Params, device: str = "
         crystals, optics, rings, valid, params.sampling_deg, params.intensity_power, params.distinct_deg, device
     )
     log.info("%d templates of %d phases in %.1f s", len(bank.phase), len(crystals), time.perf_counter() - started)
+    _tell_few(bank, crystals)
+    tell_alike(alike_templates(crystals, bank, optics, rings, params.sampling_deg))
     operations = [from_matrix(crystal.operations) for crystal in crystals]
     start = np.cumsum([0, *map(len, operations)])
     symmetry = (np.concatenate(operations), start, np.deg2rad(params.distinct_deg))
 
     disks = spots(crystals, optics, rings, cube.valid, params.intensity_power) if params.refine else None
 
-    def work(patterns: np.ndarray, unit: Unit):
+    def work(patterns: np.ndarray, wanted: int):
         torch.set_num_threads(1)
         polar = (weights @ patterns.reshape(UNIT, -1).T).T.reshape(UNIT, *valid.shape)
-        if disks is None:
-            return match(polar, bank, symmetry, params.candidates)
-        found = match(polar, bank, symmetry, _SPARE * params.candidates)
-        return _refined(patterns, disks, found, symmetry, params)
+        found = match(polar, bank, symmetry, wanted * (1 if disks is None else _SPARE))
+        if disks is not None:
+            found = [_refined(patterns, disks, own, symmetry, params.sampling_deg, wanted) for own in found]
+        return merged(found, wanted)
 
-    return _collect(cube, work, crystals, params)
+    result = _collect(cube, lambda patterns, _: work(patterns, params.candidates), crystals, params)
+    return result, work, overlap.detector(crystals, optics, rings, cube.valid), symmetry
 
 
-def match(polar: np.ndarray, bank: Bank, symmetry: tuple, candidates: int) -> tuple[np.ndarray, ...]:
-    """Orientations (NaN where there is none), phases (-1) and correlations (NaN) of the candidates of a unit."""
-    shape = (UNIT, candidates)
-    found = np.full((*shape, 4), np.nan), np.full(shape, -1), np.full(shape, np.nan)
+def _tell_few(bank: Bank, crystals: list[Crystal]) -> None:
+    count = np.bincount(bank.phase, minlength=len(crystals))
+    for number, crystal in zip(count, crystals, strict=True):
+        if number < _FEW:
+            templates = "template" if number == 1 else "templates"
+            text = "%d %s of %s: orientations are coarse, and reliability compares few; lower orientation: sampling_deg"
+            log.warning(text, number, templates, crystal.name)
+
+
+def match(polar: np.ndarray, bank: Bank, symmetry: tuple, candidates: int) -> list[tuple[np.ndarray, ...]]:
+    """By phase: orientations (NaN where there is none), phases (-1), correlations (NaN) of the candidates of a unit."""
+    shape, phases = (UNIT, candidates), len(symmetry[1]) - 1
+    found = [(np.full((*shape, 4), np.nan), np.full(shape, -1), np.full(shape, np.nan)) for _ in range(phases)]
     prepared, usable = prepare(polar, bank)
     if usable.any():
         peaks = correlate(prepared, bank)
-        select(*peaks, usable, (bank.quaternion, bank.phase), symmetry, found, polar.shape[2])
+        for k, own in enumerate(found):
+            part = of_phase(bank, k)
+            rows = np.ascontiguousarray(bank.quaternion[:, part]), bank.phase[part]
+            select(*(values[part] for values in peaks), usable, rows, symmetry, own, polar.shape[2])
     return found
 
 
-def _refined(patterns: np.ndarray, disks: Spots, found: tuple, symmetry: tuple, params: Params) -> tuple:
-    step = np.deg2rad(params.sampling_deg) / 2
+def _refined(patterns: np.ndarray, disks: Spots, found: tuple, symmetry: tuple, sampling_deg, wanted) -> tuple:
+    step = np.deg2rad(sampling_deg) / 2
     for pattern, quaternion, phase, score in zip(patterns, *found, strict=True):
         if phase[0] >= 0:
-            refine(pattern, disks, step, symmetry, params.candidates, quaternion, phase, score)
-    return tuple(part[:, : params.candidates] for part in found)
+            refine(pattern, disks, step, symmetry, wanted, quaternion, phase, score)
+    return tuple(part[:, :wanted] for part in found)
 
 
 def _collect(cube: Cube, work, crystals: list[Crystal], params: Params) -> Result:
     shape = (*cube.scan_shape, params.candidates)
     orientation = np.full((*shape, 4), np.nan, np.float32)
     score, phase = np.full(shape, np.nan, np.float32), np.full(shape, -1, np.int16)
+    best = np.full((*cube.scan_shape, len(crystals)), np.nan, np.float32)
     units, started = len(cube.units()), time.perf_counter()
-    for number, (unit, (quaternion, phases, found)) in enumerate(cube.map_units(work), 1):
+    for number, (unit, (quaternion, phases, found, of_phases)) in enumerate(cube.map_units(work), 1):
         orientation[unit.where] = np.where(quaternion[..., :1] < 0, -quaternion, quaternion)[: unit.count]
         phase[unit.where] = phases[: unit.count]
         score[unit.where] = np.minimum(found[: unit.count], 1)
+        best[unit.where] = np.minimum(of_phases[: unit.count], 1)
         if number * 10 // units > (number - 1) * 10 // units:
             log.info("indexed %d %% in %.0f s", 100 * number // units, time.perf_counter() - started)
     indexed = score[..., 0] >= params.minimum_correlation
@@ -192,6 +309,8 @@ def _collect(cube: Cube, work, crystals: list[Crystal], params: Params) -> Resul
         candidate_phase=phase,
         ambiguous=_ambiguous(orientation, score, phase, crystals, params.distinct_deg),
         phase_name=tuple(crystal.name for crystal in crystals),
+        phase_correlation=best if len(crystals) > 1 else None,
+        phase_reliability=reliability(best),
     )
 
 
@@ -246,7 +365,8 @@ def _check_range(crystal: Crystal, r_min: float, r_max: float, pixel: float) -> 
     shortest = np.linalg.norm(crystal.reciprocal, axis=1).min() / pixel
     if r_max <= r_min or shortest > 3 * r_max:
         raise InputError(
-            f"no reflection of {crystal.name} on rings from {r_min:.1f} to {r_max:.1f} px",
+            f"no reflection of {crystal.name} between the direct beam, which reaches to {r_min:.1f} px, and the last"
+            f" ring, at {r_max:.1f} px",
             where="acquisition",
             expected=f"reflections at multiples of about {shortest:.1f} px",
             do="Check detector_pixel_inv_angstrom, convergence_mrad and orientation: g_max_inv_angstrom.",

@@ -29,8 +29,8 @@ from fourdstem.methods.orientation.rotations import from_matrix, reduced_directi
 from fourdstem.methods.orientation.templates import relrod, render, rods
 
 _CHUNK = 256
-# Templates correlated at a time: their coefficients shall fit into the cache.
-_TEMPLATES = 64
+# Templates correlated at a time: their coefficients shall fit into the cache; on a card, keep all of it busy.
+_TEMPLATES, _TEMPLATES_CARD = 64, 512
 # Reflections fainter than this part of a template's strongest are lost in any background; not drawn.
 _FAINT = 1e-5
 # Below this share of a template's energy on valid bins its correlation means nothing.
@@ -203,14 +203,20 @@ def correlate(prepared: np.ndarray, bank: Bank) -> tuple[np.ndarray, np.ndarray]
     score, place = np.empty(shape, np.float32), np.empty(shape, np.float32)
     angles = 2 * np.pi * np.arange(azimuths) / azimuths
     cos, sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
-    product = torch.empty((2 * count, min(_TEMPLATES, shape[0]), 2 * len(prepared)), device=spectra.device)
-    for first in range(0, shape[0], _TEMPLATES):
-        part = slice(first, min(first + _TEMPLATES, shape[0]))
+    card = _on_card(spectra)
+    step = _TEMPLATES_CARD if card else _TEMPLATES
+    product = torch.empty((2 * count, min(step, shape[0]), 2 * len(prepared)), device=spectra.device)
+    for first in range(0, shape[0], step):
+        part = slice(first, min(first + step, shape[0]))
         room = product[:, : part.stop - part.start]
         torch.bmm(spectra[:, part], both, out=room)
         norm = bank.inverse_norm[:, part]
-        if spectra.device.type == "cpu":
-            peaks(room.numpy(), norm.numpy(), bank.apart, cos, sin, score[part], place[part])
-        else:
+        if card:
             score[part], place[part] = (found.cpu().numpy() for found in peaks_torch(room, norm, bank.apart))
+        else:
+            peaks(room.numpy(), norm.numpy(), bank.apart, cos, sin, score[part], place[part])
     return score, place
+
+
+def _on_card(values: torch.Tensor) -> bool:
+    return values.device.type != "cpu"

@@ -94,7 +94,7 @@ def scale(acquisition: Acquisition) -> tuple[float, float]:
             "no calibration",
             where="acquisition",
             expected="beam_energy_kev and detector_pixel_inv_angstrom (or detector_pixel_mrad)",
-            do="Give them in the sample's acquisition block.",
+            do="Give them in the sample's acquisition block; where rings show, preprocess proposes the pixel.",
         )
     return acquisition.pixel_inv_angstrom, acquisition.wavelength_angstrom
 

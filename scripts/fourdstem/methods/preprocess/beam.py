@@ -9,6 +9,8 @@ from scipy.optimize import least_squares
 from scipy.special import erfc
 from scipy.stats import ncx2
 
+from fourdstem import jit  # noqa: F401  compiled code is cached safely
+
 NARROWEST_EDGE_PX = 0.3  # a pixel integrates over its area: 1 / sqrt(12)
 STEP_PX = 0.02
 

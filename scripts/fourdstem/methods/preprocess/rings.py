@@ -12,6 +12,7 @@ from scipy.signal.windows import tukey
 from fourdstem.crystal import reflections, structure_factors
 
 AZIMUTHS = 180
+FAR = 0.6  # correlation that a scale far from the one in force must have to be proposed
 GROUPS = 12  # jackknife: sectors of 15°, opposite ones together
 LARGEST = 0.075  # of ½ ln(a/b): a/b up to 1.16
 RING_POWER = 7.0  # backgrounds without rings reach 5, spotty rings of 16 grains 20
@@ -286,6 +287,11 @@ def camera(found, crystals, pixel: float | None, tolerance: float) -> tuple[floa
     score = _scores(rows.mean(axis=0), polar.log_r, crystals, trials)
     peaks = find_peaks(score)[0]
     if not peaks.size or score[peaks].max() < 0.5:
+        far = _far(rows.mean(axis=0), polar.log_r, crystals) if pixel else []
+        if far:
+            fits = " or ".join(f"{fit:.5f} ({fit / pixel:.2f} times as much)" for fit in far)
+            text = f"rings of the phases fit neither {pixel:.5f} 1/Å per px, which is in force, nor 30 % around it "
+            return far[0] if len(far) == 1 else np.nan, False, f"{text}(correlation {score.max():.2f}); they fit {fits}"
         return (
             np.nan,
             pixel is not None,
@@ -295,7 +301,11 @@ def camera(found, crystals, pixel: float | None, tolerance: float) -> tuple[floa
     rivals = peaks[np.abs(trials[peaks] - trials[k]) > 0.02]
     if rivals.size and score[rivals].max() > 0.9 * score[k]:
         other = np.exp(trials[rivals[np.argmax(score[rivals])]])
-        return np.nan, pixel is not None, f"no proposal: {np.exp(trials[k]):.5f} and {other:.5f} 1/Å per px fit alike"
+        text = f"no proposal: {np.exp(trials[k]):.5f} and {other:.5f} 1/Å per px fit alike"
+        near = score[np.abs(trials - np.log(pixel)) <= max(tolerance, 1e-3)].max() if pixel else 0.0
+        fits = near > 0.5 * score[k]
+        badly = f", {pixel:.5f}, which is in force, does not (correlation {near:.2f} against {score[k]:.2f})"
+        return np.nan, bool(pixel is not None and fits), text if fits or pixel is None else text + badly
     left, mid, right = score[k - 1 : k + 2]
     proposal = float(np.exp(trials[k] + 1e-3 * 0.5 * (left - right) / (left - 2 * mid + right)))
     text = f"rings of the phases fit {proposal:.5f} 1/Å per px (correlation {mid:.2f}, {len(rings)} rings)"
@@ -303,6 +313,17 @@ def camera(found, crystals, pixel: float | None, tolerance: float) -> tuple[floa
         return proposal, False, f"{text}; no value in force"
     off = proposal / pixel - 1
     return proposal, abs(off) <= tolerance, f"{text}; in force {pixel:.5f}, {off:+.1%} (limit {tolerance:.0%})"
+
+
+def _far(profile, log_r, crystals) -> list[float]:
+    """1/Å per px, best first, that fit over the whole range within 10 % of the best; at most three, none if badly."""
+    trials = np.arange(-6.5, -1.5, 1e-3)
+    score = _scores(profile, log_r, crystals, trials)
+    peaks = find_peaks(score, distance=50)[0]
+    peaks = peaks[np.argsort(-score[peaks], kind="stable")]
+    if not peaks.size or score[peaks[0]] < FAR:
+        return []
+    return [float(np.exp(trials[k])) for k in peaks[:3] if score[k] > 0.9 * score[peaks[0]]]
 
 
 def _scores(profile, log_r, crystals, trials) -> np.ndarray:

@@ -9,15 +9,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fourdstem.calibration import wavelength_angstrom
+from fourdstem.calibration import Acquisition, wavelength_angstrom
 from fourdstem.crystal import Crystal
-from fourdstem.cube import UNIT, Unit
+from fourdstem.cube import UNIT, Correction, Cube, Unit
 from fourdstem.geometry import corrected_to_recorded
 from fourdstem.methods.simulate import bloch, detector
 from fourdstem.methods.simulate.film import Film, descan, grow
+from fourdstem.methods.simulate.rehearsal import PATCH, conditions, rehearse
 from fourdstem.methods.simulate.settings import Params, Result, acquisition
 
-__all__ = ["Expected", "Params", "Result", "acquisition", "compute", "expected"]
+__all__ = [
+    "PATCH", "Expected", "Params", "Result", "acquisition", "beam_radius_px", "compute", "conditions", "expected",
+    "recorded", "rehearse",
+]  # fmt: skip
 
 BEND_STEP_DEG = 0.25  # orientations of the bent grain are computed this far apart and mixed in between
 FAINTEST = 1e-6  # share of the incident electrons below which a disk is not drawn; some 100 such disks make 1e-4
@@ -61,6 +65,28 @@ def compute(params: Params, crystals: list[Crystal], out, threads: int = 1) -> R
                 out[unit.y, unit.x0 : unit.x1] = counts
                 electrons[:, unit.y, unit.x0 : unit.x1] = _electrons(scene, counts, centre[unit.where], bad)
     return _truth(scene, centre, bad, electrons)
+
+
+def beam_radius_px(params: Params) -> float:
+    """Return the radius of a disk."""
+    wavelength = wavelength_angstrom(params.beam_energy_kev)
+    return params.convergence_mrad * 1e-3 / wavelength / params.detector_pixel_inv_angstrom
+
+
+def recorded(params: Params, crystals: list[Crystal], threads: int = 1) -> tuple[Cube, Result]:
+    """Return a simulated scan, held in memory, as a corrected cube, and its truth.
+
+    Centres, ellipse and bad pixels are the true ones: what preprocessing would find if it made no mistake.
+    """
+    counts = np.zeros((*params.scan_shape, *params.detector_shape), np.uint16)
+    truth = compute(params, crystals, counts, threads)
+    correction = Correction(truth.centre_px, _to_recorded(params), truth.bad_pixel > 0, counts_per_electron=1.0)
+    valid = np.ones(params.detector_shape, np.uint8)
+    for y in range(params.scan_shape[0]):
+        filled = correction.apply(np.ones_like(counts[y]), (y, slice(None)))
+        valid &= (filled > 0.5).all(axis=0)
+    known = Acquisition(**acquisition(params))
+    return Cube(counts, acquisition=known, correction=correction, valid=valid, threads=threads), truth
 
 
 def expected(params: Params, crystals: list[Crystal], threads: int = 1) -> "Expected":

@@ -5,6 +5,8 @@ import math
 import numba
 import numpy as np
 
+from fourdstem import jit  # noqa: F401  compiled code is cached safely
+
 DEAD, HOT = 1, 2
 TAIL_SIGMA_PX = 3.0
 

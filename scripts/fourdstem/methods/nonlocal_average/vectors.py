@@ -1,0 +1,222 @@
+"""Loops of averaging that are written for the vector units, each with the same in plain Python.
+
+A compiler does not find these by itself: of a loop over pixels it makes vectors whose sums go to memory and back, and
+half as wide as the processor has, for fear of its slower clock. So they are stated as vectors of `LANES` or `PIECE`
+numbers, which a compiler splits into those that there are.
+"""
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, overload
+
+from fourdstem.methods.nonlocal_average.arrays import BLOCK, LINE, PIECE
+
+LANES = 16  # numbers in the widest vectors of float32 that there are
+PARTNERS = 5  # ten sums, two patterns, five partners: no sum waits for itself, and all stay in registers
+FLOAT, LANE, INDEX = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+ONCE = ("contract",)  # multiply and add may be rounded once
+
+
+def ten_squares(values, i, j, partner, stride, out, at):
+    """Add to ``out[at:]`` Σ (Z_i - Z_k)² over `BLOCK` numbers of two patterns, i and j, and five partners k.
+
+    Parameters
+    ----------
+    values : ndarray of float32
+    i, j : int
+        Where the numbers of the two begin in ``values``, flat.
+    partner : int
+        Where those of the first partner begin.
+    stride : int
+        From one partner to the next.
+    out : ndarray of float64
+        Five sums of i, then five of j; 0 is added to what is left of `LANES`.
+    at : int
+    """
+    flat = values.reshape(-1)
+    partners = [flat[partner + k * stride :][:BLOCK] for k in range(PARTNERS)]
+    for n, own in enumerate((i, j)):
+        for k in range(PARTNERS):
+            out[at + n * PARTNERS + k] += ((flat[own : own + BLOCK] - partners[k]) ** 2).sum()
+
+
+@overload(ten_squares)
+def _compiled_squares(values, i, j, partner, stride, out, at):
+    def call(values, i, j, partner, stride, out, at):
+        _ten_squares(values, i, j, partner, stride, out, at)
+
+    return call
+
+
+@intrinsic
+def _ten_squares(_, values, i, j, partner, stride, out, at):
+    return types.void(values, i, j, partner, stride, out, at), _build_squares
+
+
+def _build_squares(context, builder, signature, arguments):
+    """Write what `ten_squares` says, for LLVM."""
+    values, out = _data(context, builder, signature, arguments)
+    *own, partner, stride, at = (
+        context.cast(builder, arguments[n], signature.args[n], types.int64) for n in (1, 2, 3, 4, 6)
+    )
+    others = [builder.add(partner, builder.mul(stride, INDEX(k))) for k in range(PARTNERS)]
+    zero = ir.Constant(ir.VectorType(FLOAT, LANES), None)
+    sums = [cgutils.alloca_once_value(builder, zero) for _ in range(2 * PARTNERS)]
+    with cgutils.for_range(builder, INDEX(BLOCK // LANES), intp=INDEX) as loop:
+        step = builder.mul(loop.index, INDEX(LANES))
+        mine, theirs = (
+            [_load(builder, values, builder.add(begin, step), LANES) for begin in some] for some in (own, others)
+        )
+        for n, total in enumerate(sums):
+            apart = builder.fsub(mine[n // PARTNERS], theirs[n % PARTNERS])
+            square = builder.fmul(apart, apart, flags=ONCE)
+            builder.store(builder.fadd(builder.load(total), square, flags=ONCE), total)
+    totals = [builder.load(total) for total in sums] + [zero] * (LANES - len(sums))
+    target = _vector(builder, out, at, LANES)
+    before = builder.load(target)
+    before.align = 8
+    more = builder.fpext(_lane_sums(builder, totals), ir.VectorType(ir.DoubleType(), LANES))
+    stored = builder.store(builder.fadd(before, more), target)
+    stored.align = 8
+    return context.get_dummy_value()
+
+
+def _lane_sums(builder, vectors):
+    """Return one vector whose lane n is the sum of the lanes of vector n; there are `LANES` of them."""
+    lanes = ir.VectorType(LANE, LANES)
+    even, odd = (ir.Constant(lanes, list(range(first, 2 * LANES, 2))) for first in (0, 1))
+    while len(vectors) > 1:
+        vectors = [
+            builder.fadd(builder.shuffle_vector(a, b, even), builder.shuffle_vector(a, b, odd))
+            for a, b in zip(vectors[::2], vectors[1::2], strict=True)
+        ]
+    return vectors[0]
+
+
+def two_sums(values, place, weight, count, out):
+    """Fill ``out`` with two weighted sums of the same patterns.
+
+    Parameters
+    ----------
+    values : ndarray of float32, shape (rows, columns, PIECE)
+        A piece of patterns.
+    place : ndarray of int64, shape (entries,)
+        ``row * columns + column`` of a pattern.
+    weight : ndarray of float32, shape (entries, 2)
+        In either sum.
+    count : int
+        Entries that are taken.
+    out : ndarray of float32, shape (2, PIECE)
+        Filled.
+    """
+    out[:] = weight[:count].T @ values.reshape(-1, PIECE)[place[:count]]
+
+
+@overload(two_sums)
+def _compiled_sums(values, place, weight, count, out):
+    def call(values, place, weight, count, out):
+        _two_sums(values, place, weight, count, out)
+
+    return call
+
+
+@intrinsic
+def _two_sums(_, values, place, weight, count, out):
+    return types.void(values, place, weight, count, out), _build_sums
+
+
+def _build_sums(context, builder, signature, arguments):
+    """Write what `two_sums` says, for LLVM."""
+    values, place, weight, out = _data(context, builder, signature, arguments)
+    count = context.cast(builder, arguments[3], signature.args[3], types.int64)
+    zero = ir.Constant(ir.VectorType(FLOAT, PIECE), None)
+    sums = [cgutils.alloca_once_value(builder, zero) for _ in range(2)]
+    with cgutils.for_range(builder, count, intp=INDEX) as loop:
+        at = builder.mul(builder.load(builder.gep(place, [loop.index])), INDEX(PIECE))
+        pattern = _load(builder, values, at, PIECE)
+        for n, total in enumerate(sums):
+            own = builder.load(builder.gep(weight, [builder.add(builder.add(loop.index, loop.index), INDEX(n))]))
+            product = builder.fmul(_spread(builder, own), pattern, flags=ONCE)
+            builder.store(builder.fadd(builder.load(total), product, flags=ONCE), total)
+    for n, total in enumerate(sums):
+        stored = builder.store(builder.load(total), _vector(builder, out, INDEX(n * PIECE), PIECE))
+        stored.align = 4
+    return context.get_dummy_value()
+
+
+def _data(context, builder, signature, arguments):
+    """Return where the numbers of the arrays among the arguments begin; they are taken to lie together."""
+    arrays = [(kind, value) for kind, value in zip(signature.args, arguments, strict=True) if hasattr(kind, "layout")]
+    known = types.float32, types.float64, types.int64
+    if any(kind.layout != "C" or kind.dtype not in known for kind, _ in arrays):
+        raise TypeError(f"not C-contiguous float32, float64 or int64: {signature.args}")
+    return [context.make_array(kind)(context, builder, value).data for kind, value in arrays]
+
+
+def _vector(builder, numbers, at, length):
+    """Return where some numbers begin, as a vector."""
+    return builder.bitcast(builder.gep(numbers, [at]), ir.VectorType(numbers.type.pointee, length).as_pointer())
+
+
+def _load(builder, numbers, at, length):
+    """Return some numbers as a vector, wherever they lie."""
+    loaded = builder.load(_vector(builder, numbers, at, length))
+    loaded.align = 4
+    return loaded
+
+
+def _spread(builder, number):
+    """Return a vector of one number."""
+    nothing = ir.Constant(ir.VectorType(FLOAT, PIECE), ir.Undefined)
+    first = builder.insert_element(nothing, number, LANE(0))
+    return builder.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(LANE, PIECE), None))
+
+
+def copy(numbers, out):
+    """Fill ``out`` (PIECE), which begins a cache line, with the first of some float32 numbers, past the cache.
+
+    What is not soon read again is neither loaded before nor kept. Until `settle` only this thread sees it.
+    """
+    out[:] = numbers[:PIECE]
+
+
+@overload(copy)
+def _compiled_copy(numbers, out):
+    def call(numbers, out):
+        _copy(numbers, out)
+
+    return call
+
+
+@intrinsic
+def _copy(_, numbers, out):
+    def build(context, builder, signature, arguments):
+        source, target = _data(context, builder, signature, arguments)
+        stored = builder.store(_load(builder, source, INDEX(0), PIECE), _vector(builder, target, INDEX(0), PIECE))
+        stored.align = LINE
+        stored.set_metadata("nontemporal", builder.module.add_metadata([LANE(1)]))
+        return context.get_dummy_value()
+
+    return types.void(numbers, out), build
+
+
+def settle():
+    """Wait until every thread sees what passed by the cache."""
+
+
+@overload(settle)
+def _compiled_settle():
+    def call():
+        _settle()
+
+    return call
+
+
+@intrinsic
+def _settle(_):
+    def build(context, builder, signature, arguments):
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), build

@@ -1,0 +1,281 @@
+"""Patterns like those of a scan, of the sample's own phases, whose truth is known: what a matcher is rehearsed on.
+
+They come in patches: nine patterns of one random orientation, as near each other as positions of one grain are.
+Beam position, dose and degree of averaging are those of positions of the scan. Intensities are those of `bloch`, which
+shares nothing with a matcher's templates; thickness and diffuse scattering vary from patch to patch, and some patterns
+show a foreign crystal too, as at a boundary. Noise is drawn on the detector as recorded and then interpolated as the
+scan's patterns are.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from fourdstem.crystal import Crystal
+from fourdstem.cube import UNIT, Cube
+from fourdstem.methods.simulate import bloch, detector
+from fourdstem.methods.simulate.film import quaternion
+from fourdstem.methods.simulate.settings import Params
+
+PATCH = 9
+# Positions of the scan whose conditions are looked up.
+_PLACES = 512
+# Fewer than the simulation of a film takes: 0.99 is the correlation of their intensities (fourth roots).
+_AZIMUTHS, _STEP_ANGSTROM = 12, 10.0
+# Of the stated thickness, from patch to patch.
+_THICKNESS = 0.4, 1.0
+# And within a patch; averages, over a wedge too, differ less.
+_SLOPE, _SLOPE_AVERAGED = 0.05, 0.02
+# Factors up to which background and its width, and the dose, differ from typical and from the scan's.
+_DIFFUSE, _DOSE = 2.0, 1.2
+# How many patterns lie so near a boundary that a foreign crystal takes up to half of the beam.
+_MIXED = 0.15
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a rehearsal takes from positions of a scan.
+
+    Attributes
+    ----------
+    cube : Cube
+        Corrected patterns: its acquisition, correction and valid pixels hold.
+    centre_px : ndarray of shape (n, 2)
+        Beam in the recorded pattern.
+    electrons : ndarray of shape (n,)
+        Of one recorded pattern.
+    averaged : ndarray of shape (n,)
+        Effective number of patterns in an average; 1 = none.
+    shared : float
+        Correlation of the noise of an average with that of those which the same patterns went into; 0 = none.
+    """
+
+    cube: Cube
+    centre_px: np.ndarray
+    electrons: np.ndarray
+    averaged: np.ndarray
+    shared: float
+
+
+def conditions(cube: Cube, seed: int, member=None, weight=None, others=None) -> Conditions:
+    """Look up the conditions of a scan at some of its positions.
+
+    Parameters
+    ----------
+    cube : Cube
+        Corrected patterns.
+    seed : int
+    member, weight : array-like of shape (scan_y, scan_x, k), optional
+        What averages are made of, from ``nonlocal_average``; without them patterns are not averaged.
+    others : ndarray of int, shape (scan_y, scan_x, n), optional
+        Flat indices of the averages with which each will be compared; -1: none.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(6,)))
+    ny, nx = cube.scan_shape
+    flat = rng.permutation(ny * nx)[:_PLACES]
+    flat = np.sort(flat[np.isfinite(cube.correction.centre_px.reshape(-1, 2)[flat]).all(axis=1)])
+    y, x = np.divmod(flat, nx)
+    gain = np.nan_to_num(cube.correction.counts_per_electron, nan=1.0)
+    counts = np.array([cube.pattern(*at)[cube.valid != 0].sum(dtype=np.float64) for at in zip(y, x, strict=True)])
+    averaged, shared = np.ones(len(flat)), 0.0
+    if weight is not None:
+        averaged, shared = _averaging(member, weight, others, y, x)
+    return Conditions(cube, cube.correction.centre_px[y, x], np.maximum(counts / gain, 0), averaged, shared)
+
+
+def _averaging(member, weight, others, y, x) -> tuple[np.ndarray, float]:
+    """Effective number of patterns of positions, and mean correlation of their noise with that of the others."""
+    nx = weight.shape[1]
+    number, correlation = np.empty(len(y)), [0.0]
+    for i, at in enumerate(zip(y, x, strict=True)):
+        own = _weights(member, weight, *at)
+        norm = sum(w * w for w in own.values())
+        number[i] = sum(own.values()) ** 2 / norm
+        for other in others[at][others[at] >= 0]:
+            theirs = _weights(member, weight, *divmod(int(other), nx))
+            product = sum(w * theirs.get(k, 0.0) for k, w in own.items())
+            correlation.append(product / np.sqrt(norm * sum(w * w for w in theirs.values())))
+    return number, float(np.clip(np.mean(correlation[1:] or correlation), 0, 0.98))
+
+
+def _weights(member, weight, y: int, x: int) -> dict[int, float]:
+    """Members of an average that have weight."""
+    return {int(k): float(w) for k, w in zip(member[y, x], weight[y, x], strict=True) if k >= 0 and w > 0}
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """Corrected patterns, made when they are sliced; serves as the ``data`` of a `Cube`. Patch = flat index // 9.
+
+    Attributes
+    ----------
+    known : Conditions
+    spots : list of Spots
+        By patch.
+    orientation : ndarray of shape (rows, 32, 4)
+    phase : ndarray of int, shape (rows, 32)
+    share : ndarray of shape (rows, 32)
+        Of a foreign crystal, that of the next patch.
+    thickness : ndarray of shape (rows, 32)
+        Å.
+    place : ndarray of int, shape (patch, 10)
+        Positions of the scan whose beam positions the patterns, and last what they share, have.
+    dose, diffuse, width : ndarray of shape (patch,)
+        Factor of the dose, factor of the diffuse part, 1/Å.
+    radius_px : float
+        Of a disk.
+    seed : int
+    """
+
+    known: Conditions
+    spots: list
+    orientation: np.ndarray
+    phase: np.ndarray
+    share: np.ndarray
+    thickness: np.ndarray
+    place: np.ndarray
+    dose: np.ndarray
+    diffuse: np.ndarray
+    width: np.ndarray
+    radius_px: float
+    seed: int
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(rows, 32, detector_y, detector_x)."""
+        return (*self.share.shape, *self.known.cube.detector_shape)
+
+    @property
+    def cube(self) -> Cube:
+        """The patterns as a cube that is otherwise like the scan's corrected one."""
+        return replace(self.known.cube, data=self, correction=None, valid=self.known.cube.valid)
+
+    def __getitem__(self, where) -> np.ndarray:
+        """Return the float32 patterns (n, detector_y, detector_x) at ``[y, x0:x1]``."""
+        y, xs = where
+        numbers = [y * UNIT + x for x in range(*xs.indices(UNIT))]
+        patches = {number // PATCH for number in numbers}
+        common = {patch: _drawn(self, patch * PATCH, PATCH, self.known.shared) for patch in patches}
+        own = [_drawn(self, n, n % PATCH, 1 - self.known.shared) + common[n // PATCH] for n in numbers]
+        return np.stack(own).astype(np.float32)
+
+
+def rehearse(
+    crystals: list[Crystal],
+    known: Conditions,
+    patterns: int,
+    thickness: float,
+    radius_px: float | None,
+    seed: int,
+    threads: int = 1,
+) -> Rehearsal:
+    """Prepare patterns of random orientations under the conditions of a scan.
+
+    Parameters
+    ----------
+    crystals : list of Crystal
+        All equally frequent.
+    known : Conditions
+    patterns : int
+        How many at least.
+    thickness : float
+        Å; patterns have 0.4 to 1 times as much.
+    radius_px : float or None
+        Of a disk; None takes it from the convergence angle.
+    seed, threads : int
+        The answer does not depend on ``threads``.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(4,)))
+    rows = int(np.ceil(patterns / UNIT))
+    shape, count = (rows, UNIT), int(np.ceil(rows * UNIT / PATCH))
+    patch = np.arange(rows * UNIT).reshape(shape) // PATCH
+    matrices = Rotation.from_quat(rng.normal(size=(count, 4))).as_matrix()
+    phase = rng.permutation(count) % len(crystals)
+    mean, typical = thickness * rng.uniform(*_THICKNESS, count), Params()
+    if radius_px is None:
+        acquisition = known.cube.acquisition
+        radius_px = (
+            acquisition.convergence_mrad * 1e-3 / acquisition.wavelength_angstrom / acquisition.pixel_inv_angstrom
+        )
+    slope = _SLOPE_AVERAGED if known.shared > 0 else _SLOPE
+    return Rehearsal(
+        known=known,
+        spots=_spots(crystals, known, matrices, phase, (1 + _SLOPE) * _THICKNESS[1] * thickness, threads),
+        orientation=np.stack([quaternion(matrix) for matrix in matrices])[patch],
+        phase=phase[patch],
+        share=np.where(rng.random(shape) < _MIXED, rng.uniform(0, 0.5, shape), 0),
+        thickness=mean[patch] * rng.uniform(1 - slope, 1 + slope, shape),
+        place=rng.integers(len(known.electrons), size=(count, PATCH + 1)),
+        dose=_spread(rng, _DOSE, count),
+        diffuse=_spread(rng, _DIFFUSE, count),
+        width=typical.diffuse_width_inv_angstrom * _spread(rng, _DIFFUSE, count),
+        radius_px=max(radius_px, 0.5),
+        seed=seed,
+    )
+
+
+def _spread(rng, factor: float, shape) -> np.ndarray:
+    return factor ** rng.uniform(-1, 1, shape)
+
+
+def _spots(crystals, known: Conditions, matrices, phase, thickest: float, threads: int) -> list:
+    typical, acquisition = Params(), known.cube.acquisition
+    g_max = np.hypot(*known.cube.detector_shape) / 2 * acquisition.pixel_inv_angstrom
+    g_max = min(g_max, typical.g_max_inv_angstrom)
+    potentials = [bloch.potential(c, acquisition.beam_energy_kev, g_max, typical.absorption) for c in crystals]
+    options = {
+        "precession_mrad": acquisition.precession_mrad,
+        "azimuths": _AZIMUTHS,
+        "cutoff": typical.beam_cutoff,
+        "most": typical.most_beams,
+        "step_angstrom": _STEP_ANGSTROM,
+    }
+
+    def work(job):
+        return bloch.spots(potentials[job[0]], job[1], thickest, **options)
+
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(work, zip(phase, matrices, strict=True)))
+
+
+def _drawn(rehearsal: Rehearsal, number: int, part: int, share: float) -> np.ndarray:
+    """Corrected pattern: what ``share`` of the exposure of a pattern gives; noise and beam position by ``part``."""
+    known, patch = rehearsal.known, number // PATCH
+    correction = known.cube.correction
+    if share <= 0:
+        return np.zeros(known.cube.detector_shape, np.float32)
+    seed = np.random.SeedSequence(rehearsal.seed, spawn_key=(5, patch, part))
+    rng = np.random.Generator(np.random.Philox(seed))
+    typical = rehearsal.place[patch, 0]
+    averaged, place = known.averaged[typical], rehearsal.place[patch, part]
+    mean = _expected(rehearsal, number, known.centre_px[place])
+    exposure = share * averaged * rehearsal.dose[patch] * known.electrons[typical]
+    counts = rng.poisson(mean * (exposure / max(mean.sum(), 1e-30))) / averaged
+    counts *= np.nan_to_num(correction.counts_per_electron, nan=1.0)
+    readout = np.nan_to_num(correction.readout_noise_counts)
+    if readout > 0:
+        counts += rng.normal(0, readout * np.sqrt(share / averaged), counts.shape)
+    return correction.interpolate(counts[None].astype(np.float32), known.centre_px[place][None])[0]
+
+
+def _expected(rehearsal: Rehearsal, number: int, centre) -> np.ndarray:
+    """Return the mean recorded pattern in units of its own."""
+    cube, typical = rehearsal.known.cube, Params()
+    pixel, inverse = cube.acquisition.pixel_inv_angstrom, np.linalg.inv(cube.correction.matrix)
+    disk = rehearsal.radius_px, typical.disk_blur_px
+    patch, (thickness, share) = number // PATCH, (v.flat[number] for v in (rehearsal.thickness, rehearsal.share))
+    elastic = np.exp(-thickness / typical.inelastic_path_angstrom)
+    out, seen = np.zeros(cube.detector_shape), 0.0
+    for which, part in ((patch, 1 - share), (patch + 1, share)):
+        if part > 0:
+            spots = rehearsal.spots[which % len(rehearsal.spots)]
+            intensity = part * elastic * spots.at(thickness)
+            seen += intensity.sum()
+            shown = intensity > 1e-6
+            position = np.ascontiguousarray(spots.g_lab[shown, 1::-1]) / pixel
+            detector.add_disks(position, intensity[shown], *disk, centre, inverse, out)
+    diffuse = rehearsal.diffuse[patch] * max(1 - seen, 0)
+    detector.add_diffuse(diffuse, rehearsal.width[patch] / pixel, centre, inverse, out)
+    return detector.spread(out, typical.point_spread_px, typical.point_spread_tail)
