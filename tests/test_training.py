@@ -331,6 +331,7 @@ def planned(folder, *arguments):
 
 def test_patterns_are_denoised_only_where_a_stage_asks_for_them(tmp_path):
     assert "denoise" in planned(tmp_path, "results/film/orientation/denoised.h5")
+    assert "denoise" in planned(tmp_path, "exports/film/denoised.blo")
     assert "denoise" not in planned(tmp_path, "results/film/orientation/corrected.h5")
     assert {"denoise", "evaluation", "report"} <= planned(tmp_path)
 
