@@ -3,6 +3,8 @@
 import ast
 import fcntl
 import os
+import subprocess
+import sys
 
 import pytest
 from numba.core.caching import IndexDataCacheFile, UserProvidedCacheLocator
@@ -92,3 +94,32 @@ def test_every_module_that_keeps_machine_code_knows_how_it_is_kept():
             found = provenance.imported_files(ast.parse(path.read_text(encoding="utf-8")), path, root)
             todo += [p for p in found if p not in seen]
         assert jit.PACKAGE / "jit.py" in seen, module
+
+
+def test_functions_whose_sums_may_be_reordered_become_part_of_their_callers():
+    """Else a caller runs the copy of whoever was compiled before: other bits at the first run than from the cache."""
+    found = 0
+    for module in jit.PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+            options = {option.arg: option.value for option in getattr(node, "keywords", ())}
+            if "fastmath" in options:
+                found += 1
+                assert "forceinline" in options and options["forceinline"].value is True, f"{module}:{node.lineno}"
+    assert found >= 5
+
+
+def test_code_from_the_cache_gives_the_bits_of_code_just_compiled(tmp_path):
+    code = (
+        "import numpy as np\n"
+        "from fourdstem.methods.nonlocal_average import kernels, sparse\n"
+        "from fourdstem.methods.nonlocal_average.arrays import BLOCK\n"
+        "rng, near = np.random.default_rng(0), np.empty((6, 4), np.float32)\n"
+        "rows = rng.random((2, 6, 1, BLOCK)).astype(np.float32)\n"
+        "kernels.near_differences(rows, 1, False, 0, 6, near)\n"
+        "place, at, sums = np.array([[1, 2, 4, 5]], np.int32), np.array([[0, 4]]), np.zeros((1, 4))\n"
+        "sparse.compare(rows[0, :1], rows[1], place, at, 0, np.array([0]), 0, 1, sums)\n"
+        "print(near.tobytes().hex(), sums.tobytes().hex())\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(jit.PACKAGE.parent), "NUMBA_CACHE_DIR": str(tmp_path)}
+    runs = [subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True) for _ in range(2)]
+    assert runs[0].stdout and runs[0].stdout == runs[1].stdout, runs[0].stderr

@@ -58,7 +58,7 @@ def partners(y, x, y2, half, ny, nx):
     return first, (min(last, x) if y2 == y else last)
 
 
-@numba.njit(nogil=True, cache=True, fastmath=FAST)
+@numba.njit(nogil=True, cache=True, fastmath=FAST, forceinline=True)
 def difference(z, i, j, block):
     """Return Σ (Z_i - Z_j)² of a block; i and j are (row, column)."""
     total = np.float32(0)

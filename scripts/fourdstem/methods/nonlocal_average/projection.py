@@ -147,7 +147,7 @@ def smoothed(y: np.ndarray, v: np.ndarray, half: int, threads: int) -> tuple[np.
     return out
 
 
-@numba.njit(nogil=True, cache=True, fastmath=FAST)
+@numba.njit(nogil=True, cache=True, fastmath=FAST, forceinline=True)
 def pair_distance(y1, v1, y2, v2, noise):
     """Distance of a pair (r,); ``noise`` is 1 for patterns with their noise, 0 for averages. NaN without a beam."""
     total = np.float32(0)

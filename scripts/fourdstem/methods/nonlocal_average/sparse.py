@@ -25,7 +25,7 @@ def advance(place, until, at):
             at[i, 1] += 1
 
 
-@numba.njit(nogil=True, cache=True, fastmath=FAST)
+@numba.njit(nogil=True, cache=True, fastmath=FAST, forceinline=True)
 def four_differences(own, i, room, c, d, e, f, block):
     """Return Σ (Z_i - Z_k)² of a block for the four patterns c, d, e, f of the room."""
     to_c = to_d = to_e = to_f = np.float32(0)
@@ -67,7 +67,7 @@ def compare(own, room, place, at, begin, queue, first, last, sums):
                     sums[i, n + k] += found[k]
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"contract"})
+@numba.njit(nogil=True, cache=True, fastmath={"contract"}, forceinline=True)
 def add_four(room, c, d, e, f, block, weights, i, n, out):
     """Add to ``out[i]`` the block of the four patterns c, d, e, f of the room, weighted from ``weights[i, n]`` on."""
     a, b, g, h = weights[i, n], weights[i, n + 1], weights[i, n + 2], weights[i, n + 3]
@@ -76,7 +76,7 @@ def add_four(room, c, d, e, f, block, weights, i, n, out):
         out[i, block, p] = total + g * room[e, block, p] + h * room[f, block, p]
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"contract"})
+@numba.njit(nogil=True, cache=True, fastmath={"contract"}, forceinline=True)
 def add_one(room, c, block, weight, i, out):
     """Add to ``out[i]`` the weighted block of one pattern of the room."""
     for p in range(BLOCK):
