@@ -220,6 +220,11 @@ def compute(cube: Cube, crystals: list[Crystal], params: Params, device: str = "
     return replace(result, **told)
 
 
+def indexed(cube: Cube, crystals: list[Crystal], params: Params, device: str = "cpu") -> Result:
+    """Match as `compute` does, and no more: no overlap, no camera length; for patterns that results are compared with."""
+    return _indexed(cube, crystals, params, device)[0]
+
+
 def _indexed(cube: Cube, crystals: list[Crystal], params: Params, device: str) -> tuple:
     """First orientations, and with what they were found: a function of patterns, crystals in the pattern, symmetry."""
     optics, rings = _geometry(cube, crystals, params)
