@@ -26,7 +26,7 @@ with stage(snakemake) as job:
         if job.params.simulate is not None:
             patterns = simulate.expected(build(simulate.Params, dict(job.params.simulate)), crystals, job.threads)
             expected = method.noise_free(cube, patterns, folder)
-            indexed[method.NOISE_FREE] = orientation.indexed(expected, crystals, matcher, device=job.device)
+            indexed[method.NOISE_FREE] = orientation.compute(expected, crystals, matcher, device=job.device)
             for name in matcher.sources:
                 with io.open_patterns(name, job.input, **options) as patterns:
                     quality[name] = method.psnr(patterns, expected, radius)
@@ -40,7 +40,7 @@ with stage(snakemake) as job:
                 made_of[name], patterns = (out.member, out.weight), method.stored(cube, out.patterns)
             else:
                 patterns = method.average_over_positions(cube, name)
-            indexed[name] = orientation.indexed(patterns, crystals, matcher, device=job.device)
+            indexed[name] = orientation.compute(patterns, crystals, matcher, device=job.device)
             if expected is not None:
                 quality[name] = method.psnr(patterns, expected, radius)
         centre = io.read(job.input.preprocess, "centre_px")
