@@ -221,7 +221,7 @@ def compute(cube: Cube, crystals: list[Crystal], params: Params, device: str = "
 
 
 def indexed(cube: Cube, crystals: list[Crystal], params: Params, device: str = "cpu") -> Result:
-    """Match as `compute` does, and no more: no camera length, no overlap. For simulated patterns, whose camera is known."""
+    """Match as `compute` does, without camera length and overlap: for simulated patterns, whose camera is known."""
     return _indexed(cube, crystals, params, device)[0]
 
 
