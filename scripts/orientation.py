@@ -29,8 +29,7 @@ with stage(snakemake) as job:
             with io.open_corrected(job.input.scan, job.input.preprocess, **options) as corrected:
                 places = simulate.conditions(corrected, params.seed, *made_of, others=picked)
                 truth = simulate.rehearse(crystals, places, *size, job.threads)
-                alike = replace(params, overlap=False, polish=False)  # of the first orientation, as measured
-                rehearsed = method.compute(truth.cube, crystals, alike, device=job.device)
+                rehearsed = method.indexed(truth.cube, crystals, params, device=job.device)
             of_rehearsal = rehearsed, truth, simulate.PATCH
             result = method.with_probability(result, *of_rehearsal, crystals, params, picked)
         file.write(result)

@@ -33,10 +33,10 @@ with stage(snakemake) as job:
                 "averaged": (evaluation.stored(cube, out.patterns), *of_averages),
             }
             for source, (patterns, made_of, picked) in sources.items():
-                result = orientation.compute(patterns, crystals, matcher, device=job.device)
+                result = orientation.indexed(patterns, crystals, matcher, device=job.device)
                 known = simulate.conditions(cube, matcher.seed, *made_of, others=picked)
                 played = simulate.rehearse(crystals, known, *size)
-                rehearsed = orientation.compute(played.cube, crystals, matcher, device=job.device)
+                rehearsed = orientation.indexed(played.cube, crystals, matcher, device=job.device)
                 of_rehearsal = rehearsed, played, simulate.PATCH
                 result = orientation.with_probability(result, *of_rehearsal, crystals, matcher, picked)
                 key = film.electrons_per_pattern, source

@@ -15,7 +15,19 @@ FILES = sorted(LIBRARY.rglob("*.py"))
 METHODS = sorted({p.stem for p in (LIBRARY / "methods").iterdir() if not p.name.startswith("_")})
 
 # Unit of the library -> units that it may import; a unit is a module or package right under fourdstem.
-BASE = {"errors", "files", "schema", "device", "calibration", "geometry", "cube", "crystal", "rotations", "jit"}
+BASE = {
+    "errors",
+    "files",
+    "schema",
+    "device",
+    "calibration",
+    "geometry",
+    "cube",
+    "crystal",
+    "rotations",
+    "jit",
+    "networks",
+}
 ALLOWED = {
     "__init__": set(),
     "errors": set(),
@@ -28,6 +40,7 @@ ALLOWED = {
     "cube": {"calibration", "geometry"},
     "crystal": {"errors", "calibration", "jit"},
     "rotations": {"crystal"},
+    "networks": {"errors"},
     "methods": BASE,
     "watch": set(),
     "formats": {"calibration", "errors", "files", "schema", "watch"},

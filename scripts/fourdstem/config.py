@@ -20,9 +20,10 @@ from fourdstem.errors import ConfigError
 
 load = config_text.load
 SCHEMA = Path(__file__).with_name("config.schema.json")
-STAGES = ("virtual_image", "nonlocal_average", "orientation", "grains")  # those that a sample may list
+STAGES = ("virtual_image", "denoise", "nonlocal_average", "orientation", "grains")  # those that a sample may list
 RESERVED = ("provenance", "summary", "logs")  # names of folders and files beside the samples
 SCAN_SETTINGS = ("roi", "stride", "bin")
+MADE_BY = {"denoised": "denoise", "averaged": "nonlocal_average"}  # pattern source -> the stage that makes it
 NEEDED_BY = {  # acquisition keys without which a stage means nothing
     "orientation": ("beam_energy_kev", "detector_pixel_inv_angstrom"),
 }
@@ -272,6 +273,11 @@ def settings(config: dict, name: str, stage: str) -> dict:
     return _merge(schema["$defs"][stage], config.get(stage) or {}, own)
 
 
+def general(config: dict, stage: str) -> dict:
+    """Return every setting of a stage that belongs to no sample: defaults, then the configuration's."""
+    return _merge(read_schema()["$defs"][stage], config.get(stage) or {})
+
+
 def _merge(schema: dict, *layers: dict) -> dict:
     values = {k: copy.copy(p["default"]) for k, p in schema["properties"].items()}
     for layer in layers:
@@ -297,8 +303,8 @@ def stages(config: dict, name: str) -> list[str]:
     wanted = set(sample.get("stages") or ["virtual_image"])
     if "grains" in wanted:
         wanted.add("orientation")
-    if "orientation" in wanted and "averaged" in settings(config, name, "orientation")["sources"]:
-        wanted.add("nonlocal_average")
+    sources = settings(config, name, "orientation")["sources"] if "orientation" in wanted else []
+    wanted |= {maker for source, maker in MADE_BY.items() if source in sources}
     if "orientation" in wanted and ("simulate" in sample or "truth" in sample):
         wanted |= {"evaluation"}
     return [s for s in (*STAGES, "evaluation") if s in wanted]

@@ -23,3 +23,14 @@ def pick(wanted: str = "auto") -> str:
     if wanted == "cuda":
         raise RuntimeError("device: cuda was demanded, but torch sees no CUDA device; use device: auto or cpu")
     return "cpu"
+
+
+def describe(device: str) -> str:
+    """Return the name of a device, "cpu" or "cuda", as the system gives it."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.get_device_name()
+    import platform
+
+    return f"{platform.machine()} CPU"

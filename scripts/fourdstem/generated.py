@@ -9,12 +9,22 @@ from fourdstem import config
 from fourdstem.calibration import Acquisition
 from fourdstem.schema import json_schema, unit_of
 
-SETTINGS = ("preprocess", "virtual_image", "nonlocal_average", "orientation", "grains", "evaluation")  # top-level keys
+SETTINGS = (
+    "preprocess",
+    "virtual_image",
+    "denoise",
+    "nonlocal_average",
+    "orientation",
+    "grains",
+    "evaluation",
+)  # top-level keys
+GENERAL = ("training",)  # likewise, but no sample can have its own
 RESULTS = {  # file under results/{sample}/ -> method that makes it
     "simulated.h5": "simulate",
     "scan.h5": "scan",
     "preprocess.h5": "preprocess",
     "virtual_image.h5": "virtual_image",
+    "denoised.h5": "denoise",
     "nonlocal_average.h5": "nonlocal_average",
     "orientation/{source}.h5": "orientation",
     "grains/{source}.h5": "grains",
@@ -30,7 +40,7 @@ def _method(stage: str):
 
 def build_schema() -> dict:
     """Return the JSON schema of the whole configuration."""
-    params = {stage: json_schema(_method(stage).Params) for stage in (*SETTINGS, "simulate", "scan")}
+    params = {stage: json_schema(_method(stage).Params) for stage in (*SETTINGS, *GENERAL, "simulate", "scan")}
     scan = params["scan"]["properties"]
     sample = {
         "name": {**NAME, "description": "Folder of its results; letters, digits, - and _."},
@@ -64,7 +74,7 @@ def build_schema() -> dict:
         "properties": {
             "phases": {"type": "array", "items": _object(phase, ["name", "cif"])},
             "samples": {"type": "array", "minItems": 1, "items": _object(sample, ["name"])},
-            **{stage: {"$ref": f"#/$defs/{stage}"} for stage in SETTINGS},
+            **{stage: {"$ref": f"#/$defs/{stage}"} for stage in (*SETTINGS, *GENERAL)},
         },
         "$defs": {**params, "acquisition": json_schema(Acquisition)},
     }
@@ -127,7 +137,7 @@ def config_readme(schema: dict) -> str:
     phases, samples = schema["properties"]["phases"], schema["properties"]["samples"]
     parts.append(_table("phases (a list)", phases["items"]["properties"]))
     parts.append(_table("samples (a list)", samples["items"]["properties"]))
-    for name in ("acquisition", *SETTINGS, "simulate"):
+    for name in ("acquisition", *SETTINGS, *GENERAL, "simulate"):
         definition = schema["$defs"][name]
         title = {"acquisition": "samples[].acquisition", "simulate": "samples[].simulate"}.get(name, name)
         parts.append(_table(title, definition["properties"], definition["description"]))
@@ -216,6 +226,11 @@ STREAMED = {
     "scan.h5": [
         f"`/entry/counts/data` {PATTERNS} As recorded.",
         "`/entry/acquisition/<key>`: values in force, attribute `origin`.",
+        "",
+    ],
+    "denoised.h5": [
+        f"`/entry/patterns/data` {PATTERNS} Denoised, as recorded (attribute `frame`), without the detector's offset.",
+        "For finding reflections; what is quantitative stays on recorded counts.",
         "",
     ],
     "nonlocal_average.h5": [

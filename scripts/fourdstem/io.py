@@ -18,7 +18,7 @@ from fourdstem.calibration import Acquisition
 from fourdstem.cube import UNIT, Correction, Cube
 from fourdstem.errors import InputError
 from fourdstem.files import complete_or_absent, write_text
-from fourdstem.geometry import corrected_to_recorded
+from fourdstem.geometry import corrected_to_recorded, repairable
 from fourdstem.schema import as_settings, build, unit_of
 
 PATTERN_AXES = ("scan_y", "scan_x", "detector_y", "detector_x")
@@ -330,18 +330,39 @@ def open_averaged(averaged, acquisition, *, memory_mb: float = 2000, threads: in
 
 
 @contextmanager
+def open_denoised(denoised, scan, preprocess, *, memory_mb: float = 2000, threads: int = 1):
+    """Yield the patterns of ``denoised.h5``, which lie as recorded, interpolated once while they are read.
+
+    They have no offset any more, and bad pixels that could be repaired are filled.
+    """
+    with (
+        open_corrected(scan, preprocess, memory_mb=memory_mb, threads=threads) as recorded,
+        h5py.File(denoised, "r") as file,
+    ):
+        data = file["entry/patterns/data"]
+        if data.attrs["frame"] != "recorded":
+            raise ValueError(f"{denoised}: patterns are in the {data.attrs['frame']} frame")
+        bad = recorded.correction.bad
+        correction = dataclasses.replace(recorded.correction, bad=bad & ~repairable(bad), offset_counts=0.0)
+        yield dataclasses.replace(recorded, data=data, correction=correction)
+
+
+@contextmanager
 def open_patterns(source: str, inputs, *, memory_mb: float = 2000, threads: int = 1):
     """Yield a pattern source as a `Cube` in the corrected frame. Only here is it known which source is what.
 
     Parameters
     ----------
-    source : {"corrected", "averaged"}
+    source : {"corrected", "denoised", "averaged"}
     inputs
-        Has ``scan``, ``preprocess`` and, for "averaged", ``nonlocal_average``.
+        Has ``scan``, ``preprocess`` and, for "denoised", ``denoise``, for "averaged", ``nonlocal_average``.
     """
     options = {"memory_mb": memory_mb, "threads": threads}
     if source == "corrected":
         with open_corrected(inputs.scan, inputs.preprocess, **options) as cube:
+            yield cube
+    elif source == "denoised":
+        with open_denoised(inputs.denoise, inputs.scan, inputs.preprocess, **options) as cube:
             yield cube
     elif source == "averaged":
         if not inputs.nonlocal_average or not Path(inputs.nonlocal_average).is_file():

@@ -1,5 +1,6 @@
 """Names, and functions that tell each rule which settings and inputs are its own."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -27,12 +28,13 @@ except ConfigError as error:
     raise WorkflowError(str(error)) from None
 
 SAMPLES = [sample["name"] for sample in config["samples"]]
+TRAINED = os.path.relpath(SCRIPTS / "fourdstem" / "networks" / "trained")
 NOTEBOOK = SCRIPTS.parent / "notebooks" / "report.ipynb"
 
 
 wildcard_constraints:
     sample="|".join(SAMPLES),
-    source="corrected|averaged",
+    source="corrected|denoised|averaged",
 
 
 def code(stage, *extra):
@@ -122,6 +124,36 @@ def averaged_sidecar_if_read(wildcards):
     )
 
 
+def denoised_if_read(wildcards):
+    """The denoised patterns, where they are the source."""
+    return "results/{sample}/denoised.h5" if wildcards.source == "denoised" else []
+
+
+def denoised_sidecar_if_read(wildcards):
+    return (
+        "results/{sample}/provenance/denoise.json"
+        if wildcards.source == "denoised"
+        else []
+    )
+
+
+def denoised_if_indexed(wildcards):
+    """The denoised patterns, where they are a source."""
+    return (
+        "results/{sample}/denoised.h5"
+        if "denoised" in sources_of(wildcards.sample)
+        else []
+    )
+
+
+def denoised_sidecar_if_indexed(wildcards):
+    return (
+        "results/{sample}/provenance/denoise.json"
+        if "denoised" in sources_of(wildcards.sample)
+        else []
+    )
+
+
 def averaged_if_indexed(wildcards):
     """The averaged patterns and what they are made of, where they are a source."""
     return (
@@ -152,7 +184,7 @@ def job_names(sample):
     names += [
         "scan",
         "preprocess",
-        *(s for s in ("virtual_image", "nonlocal_average") if s in stages),
+        *(s for s in ("virtual_image", "denoise", "nonlocal_average") if s in stages),
     ]
     if "orientation" in stages:
         names += [f"orientation_{source}" for source in sources_of(sample)]
@@ -172,7 +204,13 @@ def results_of(wildcards):
     """Every result file of a sample that its report reads."""
     names = [name for name in job_names(wildcards.sample) if name != "simulate"]
     files = [
-        name.replace("orientation_", "orientation/").replace("grains_", "grains/")
+        (
+            "denoised"
+            if name == "denoise"
+            else name.replace("orientation_", "orientation/").replace(
+                "grains_", "grains/"
+            )
+        )
         for name in names
     ]
     return [f"results/{{sample}}/{name}.h5" for name in files]

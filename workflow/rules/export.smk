@@ -5,8 +5,10 @@ rule export:
     input:
         scan=rules.scan.output.result,
         preprocess=rules.preprocess.output.result,
+        denoise=denoised_if_read,
         nonlocal_average=averaged_if_read,
         sidecars=[rules.scan.output.sidecar, rules.preprocess.output.sidecar],
+        denoised_sidecar=denoised_sidecar_if_read,
         averaged_sidecar=averaged_sidecar_if_read,
     output:
         patterns="exports/{sample}/{source}.{format}",

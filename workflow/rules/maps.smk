@@ -27,6 +27,34 @@ rule virtual_image:
         "../../scripts/virtual_image.py"
 
 
+rule denoise:
+    input:
+        scan=rules.scan.output.result,
+        preprocess=rules.preprocess.output.result,
+        sidecars=[rules.scan.output.sidecar, rules.preprocess.output.sidecar],
+        weights=f"{TRAINED}/denoise.safetensors",
+    output:
+        result="results/{sample}/denoised.h5",
+        sidecar="results/{sample}/provenance/denoise.json",
+    log:
+        "results/{sample}/logs/denoise.log",
+    benchmark:
+        "results/{sample}/logs/denoise.benchmark.tsv"
+    conda:
+        "../../envs/denoise.yaml"
+    threads: 16
+    resources:
+        mem_mb=3000,
+        device="auto",
+    params:
+        code=code("denoise"),
+        settings=settings_of("denoise"),
+    message:
+        "{wildcards.sample}: take the noise off single patterns"
+    script:
+        "../../scripts/denoise.py"
+
+
 rule nonlocal_average:
     input:
         scan=rules.scan.output.result,
@@ -58,8 +86,10 @@ rule orientation:
     input:
         scan=rules.scan.output.result,
         preprocess=rules.preprocess.output.result,
+        denoise=denoised_if_read,
         nonlocal_average=averaged_if_read,
         sidecars=[rules.scan.output.sidecar, rules.preprocess.output.sidecar],
+        denoised_sidecar=denoised_sidecar_if_read,
         averaged_sidecar=averaged_sidecar_if_read,
         cif=cif_files,
     output:
@@ -125,12 +155,14 @@ rule evaluation:
         truth=truth_file,
         scan=rules.scan.output.result,
         preprocess=rules.preprocess.output.result,
+        denoise=denoised_if_indexed,
         nonlocal_average=averaged_if_indexed,
         orientation=indexed("results/{sample}/orientation/{source}.h5"),
         sidecars=[rules.scan.output.sidecar, rules.preprocess.output.sidecar],
         orientation_sidecars=indexed(
             "results/{sample}/provenance/orientation_{source}.json"
         ),
+        denoised_sidecar=denoised_sidecar_if_indexed,
         averaged_sidecar=averaged_sidecar_if_indexed,
         cif=cif_files,
     output:

@@ -11,6 +11,7 @@ MOST_LABELLED = 6  # bars of a group; more are too thin for a number
 NOISE_FREE = "noise_free"
 LOOKS = {  # colour, marker, line: greys for averages over positions, colours for those by likeness
     "corrected": (PALETTE[1], "o", "-"),
+    "denoised": (PALETTE[4], "o", "-"),
     "averaged": (PALETTE[0], "o", "-"),
     "box_3x3": ("#9aa7b3", "s", "-"),
     "box_5x5": ("#7f8d9a", "s", "-"),

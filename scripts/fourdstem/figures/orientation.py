@@ -6,7 +6,7 @@ from matplotlib.colors import to_rgb
 from fourdstem.figures import ipf, maps
 from fourdstem.figures.style import MISSING, PALETTE, save, styled
 
-SOURCE_COLOURS = {"corrected": PALETTE[1], "averaged": PALETTE[0]}
+SOURCE_COLOURS = {"corrected": PALETTE[1], "denoised": PALETTE[4], "averaged": PALETTE[0]}
 
 
 @styled

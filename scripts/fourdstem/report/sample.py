@@ -11,7 +11,7 @@ import numpy as np
 from fourdstem import crystal, io
 from fourdstem.calibration import Acquisition
 
-SOURCES = ("corrected", "averaged")
+SOURCES = ("corrected", "denoised", "averaged")
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def sections(sample: Sample) -> set[str]:
 
 
 def _records(folder: Path) -> dict:
-    order = ("simulate", "scan", "preprocess", "virtual_image", "nonlocal_average")
+    order = ("simulate", "scan", "preprocess", "virtual_image", "denoise", "nonlocal_average")
     order += tuple(f"{stage}_{source}" for stage in ("orientation", "grains") for source in SOURCES) + ("evaluation",)
     files = {name: folder / f"{name}.json" for name in order}
     return {name: json.loads(p.read_text(encoding="utf-8")) for name, p in files.items() if p.is_file()}

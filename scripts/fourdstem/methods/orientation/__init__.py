@@ -3,7 +3,7 @@
 from fourdstem.methods.orientation.ang import ang_text
 from fourdstem.methods.orientation.ctf import ctf_text, hkl_axes
 from fourdstem.methods.orientation.foreign import foreign_weight
-from fourdstem.methods.orientation.index import Params, Result, compute
+from fourdstem.methods.orientation.index import Params, Result, compute, indexed
 from fourdstem.methods.orientation.orix_map import orix_tree
 from fourdstem.methods.orientation.overlap import SHARE as OVERLAP_SHARE
 from fourdstem.methods.orientation.overlap import SIGNIFICANCE as OVERLAP_SIGNIFICANCE
@@ -27,6 +27,7 @@ __all__ = [
     "curve",
     "foreign_weight",
     "hkl_axes",
+    "indexed",
     "intensity_model",
     "matters",
     "misorientation_deg",

@@ -53,8 +53,8 @@ class Params:
 
     sources: tuple[str, ...] = setting(
         ("corrected", "averaged"),
-        "Pattern sources to index, one map each.",
-        choices=("corrected", "averaged"),
+        "Pattern sources to index, one map each; denoised ones were indexed worse than recorded ones in trials.",
+        choices=("corrected", "denoised", "averaged"),
         fewest=1,
     )
     sampling_deg: float = setting(1.0, "Distance between neighbouring zone axes.", minimum=0.2, maximum=10)
@@ -218,6 +218,11 @@ def compute(cube: Cube, crystals: list[Crystal], params: Params, device: str = "
     if params.overlap:
         told |= overlap.second(cube, result, seen, work, symmetry, params.overlap_seed)
     return replace(result, **told)
+
+
+def indexed(cube: Cube, crystals: list[Crystal], params: Params, device: str = "cpu") -> Result:
+    """Match as `compute` does, without camera length and overlap: for simulated patterns, whose camera is known."""
+    return _indexed(cube, crystals, params, device)[0]
 
 
 def _indexed(cube: Cube, crystals: list[Crystal], params: Params, device: str) -> tuple:
