@@ -105,9 +105,13 @@ def test_orix_hdf5_has_every_phase_and_the_reliability_of_the_phase(merged, crys
     same_orientations(back.rotations.data, merged, crystals)
 
 
-@pytest.mark.parametrize(("source", "words"), [("averaged", "no averaged patterns"), ("denoised", "no pattern source")])
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [("averaged", "no averaged patterns"), ("denoised", "no denoised patterns"), ("smoothed", "no pattern source")],
+)
 def test_a_source_that_was_not_computed_is_named(source, words, tmp_path):
-    for missing in ([], str(tmp_path / "nonlocal_average.h5")):
-        inputs = SimpleNamespace(scan="scan.h5", preprocess="preprocess.h5", nonlocal_average=missing)
+    for missing in ([], str(tmp_path / "not_there.h5")):
+        files = {"nonlocal_average": missing, "denoise": missing}
+        inputs = SimpleNamespace(scan="scan.h5", preprocess="preprocess.h5", **files)
         with pytest.raises(InputError, match=words), io.open_patterns(source, inputs):
             pass

@@ -347,6 +347,24 @@ def open_denoised(denoised, scan, preprocess, *, memory_mb: float = 2000, thread
         yield dataclasses.replace(recorded, data=data, correction=correction)
 
 
+def _made(source: str, file, stage: str):
+    """Return the file of a pattern source.
+
+    Raises
+    ------
+    InputError
+        If it was not made.
+    """
+    if not file or not Path(file).is_file():
+        raise InputError(
+            f"no {source} patterns",
+            where="orientation: sources",
+            expected=f"the result of {stage}",
+            do=f"Add {stage} to the sample's stages, or index the source corrected alone.",
+        )
+    return file
+
+
 @contextmanager
 def open_patterns(source: str, inputs, *, memory_mb: float = 2000, threads: int = 1):
     """Yield a pattern source as a `Cube` in the corrected frame. Only here is it known which source is what.
@@ -362,22 +380,17 @@ def open_patterns(source: str, inputs, *, memory_mb: float = 2000, threads: int 
         with open_corrected(inputs.scan, inputs.preprocess, **options) as cube:
             yield cube
     elif source == "denoised":
-        with open_denoised(inputs.denoise, inputs.scan, inputs.preprocess, **options) as cube:
+        file = _made(source, inputs.denoise, "denoise")
+        with open_denoised(file, inputs.scan, inputs.preprocess, **options) as cube:
             yield cube
     elif source == "averaged":
-        if not inputs.nonlocal_average or not Path(inputs.nonlocal_average).is_file():
-            raise InputError(
-                "no averaged patterns",
-                where="orientation: sources",
-                expected="the result of nonlocal_average",
-                do="Add nonlocal_average to the sample's stages, or index the source corrected alone.",
-            )
-        with open_averaged(inputs.nonlocal_average, read_acquisition(inputs.scan), **options) as cube:
+        file = _made(source, inputs.nonlocal_average, "nonlocal_average")
+        with open_averaged(file, read_acquisition(inputs.scan), **options) as cube:
             yield cube
     else:
         raise InputError(
             f"no pattern source {source!r}",
             where="orientation: sources",
-            expected="corrected or averaged",
+            expected="corrected, denoised or averaged",
             do="Name one of these.",
         )
