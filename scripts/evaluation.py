@@ -3,6 +3,7 @@
 from fourdstem.stage import stage
 
 with stage(snakemake) as job:
+    from dataclasses import replace
     from tempfile import TemporaryDirectory
 
     from fourdstem import crystal, io
@@ -11,7 +12,7 @@ with stage(snakemake) as job:
     from fourdstem.schema import build
 
     params = job.settings(method.Params)
-    matcher = build(orientation.Params, dict(job.params.orientation))
+    matcher = replace(build(orientation.Params, dict(job.params.orientation)), overlap=False)  # first orientations
     crystals = crystal.read_all(job.input.cif, job.params.phases)
     truth = io.read_truth(job.input.truth, simulate.Result)
     results = [io.read_result(path, orientation.Result) for path in job.input.orientation]

@@ -94,8 +94,6 @@ def test_shuffled_probabilities_fail_the_scores(case):
 
 
 def test_patterns_do_not_depend_on_threads_or_on_how_they_are_sliced(case):
-    if len(case.crystals) > 1:
-        pytest.skip("one case is enough")
     known = simulate.conditions(case.cube, 0)
     one, two = (simulate.rehearse(case.crystals, known, 96, 200.0, None, 5, threads) for threads in (1, 2))
     whole = np.stack([one[y, slice(0, 32)] for y in range(one.shape[0])])

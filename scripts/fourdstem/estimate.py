@@ -30,7 +30,8 @@ def estimate_text(shape, itemsize: int) -> str:
     stored, averaged = (prod(shape) * n / MEGABYTE for n in (itemsize, AVERAGED_BYTES))
     return (
         f"{shape[0]} x {shape[1]} positions of {shape[2]} x {shape[3]} px, {stored:.0f} MB of counts. "
-        f"Estimated on {cores} cores, if the stage is run (orientation: per pattern source): {times}. "
+        f"Estimated on {cores} cores, if the stage is run (orientation: per pattern source, about 20 s more for its "
+        f"probability): {times}. "
         f"Each job starts in 2 to 15 s, more the first time, when code is compiled; a report takes about 20 s. "
         f"Disk: up to {stored:.0f} MB for scan.h5 (none where the raw file is linked), "
         f"about {averaged:.0f} MB for averaged patterns. Memory: each job keeps to its resource mem_mb."
