@@ -19,6 +19,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+ROOTS = 200  # times that a block of them is taken
+
 RIVAL = """
 import sys, time
 import numba, numpy as np
@@ -62,20 +64,33 @@ def simulate(scan: int, detector: int, dose: float):
     return rng.poisson(grains[2 * half[:, None] + half]).astype(np.uint16)
 
 
-def rates(threads: int) -> tuple[float, float]:
-    """Return what the machine can do now: float32 multiply-adds and bytes copied, per second, on all its threads.
+def rates(threads: int) -> tuple[float, float, float]:
+    """Return what the machine can do now, per second, on all its threads: multiply-adds, roots, bytes copied.
 
-    Every thread has its own matrices and blocks; `OMP_NUM_THREADS` is 1.
+    Numbers are float32. Every thread has its own matrices and blocks; roots stay in the first cache; `OMP_NUM_THREADS`
+    is 1.
     """
     import numpy as np
 
     matrices = [np.ones((1536, 1536), np.float32) for _ in range(threads)]
     products = [np.empty_like(matrix) for matrix in matrices]
+    few = [np.ones(4096, np.float32) for _ in range(threads)]
+    roots = [np.empty_like(some) for some in few]
     blocks = [np.ones(2**26, np.uint8) for _ in range(threads)]
     copies = [np.ones_like(block) for block in blocks]
+
+    def root(k):
+        for _ in range(ROOTS):
+            np.sqrt(few[k], out=roots[k])
+
     product = _least(threads, lambda k: np.matmul(matrices[k], matrices[k], out=products[k]))
+    rooting = _least(threads, root)
     copy = _least(threads, lambda k: np.copyto(copies[k], blocks[k]))
-    return threads * matrices[0].shape[0] ** 3 / product, threads * 2 * blocks[0].nbytes / copy
+    return (
+        threads * matrices[0].shape[0] ** 3 / product,
+        threads * ROOTS * few[0].size / rooting,
+        threads * 2 * blocks[0].nbytes / copy,
+    )
 
 
 def _least(threads: int, work, runs: int = 5) -> float:
@@ -92,15 +107,17 @@ def _seconds(work) -> float:
 def bound(shape, compared: int, threads: int) -> tuple[float, float]:
     """Return the least seconds that arithmetic and memory allow.
 
-    Each of 40 pairs per pattern costs a multiply-add per compared pixel (its subtraction may go to a unit of its own),
-    each of 81 weights a multiply-add per pixel. Memory: counts are read twice, roots are written and read in two
-    passes, values and averages written and read once.
+    Each of 40 pairs per pattern costs a subtraction and a multiply-add per compared pixel, each of 81 weights a
+    multiply-add per pixel; both kinds go to the same vector units (those of 512 bits have none of their own for
+    subtractions). Roots are taken of the compared pixels in both passes, and once of all. Memory: counts are read
+    twice, roots are written and read in two passes, values and averages written and read once, as if caches had no
+    end.
     """
     positions, pixels = shape[0] * shape[1], shape[2] * shape[3]
-    multiply_adds, bandwidth = rates(threads)
-    slots = positions * (40 * compared + 81 * pixels)
-    moved = positions * (2 * 2 * pixels + 2 * 2 * 4 * compared + 2 * 2 * 4 * pixels)
-    return slots / multiply_adds, moved / bandwidth
+    multiply_adds, roots, bandwidth = rates(threads)
+    arithmetic = (40 * 2 * compared + 81 * pixels) / multiply_adds + (2 * compared + pixels) / roots
+    moved = 2 * 2 * pixels + 2 * 2 * 4 * compared + 2 * 2 * 4 * pixels
+    return positions * arithmetic, positions * moved / bandwidth
 
 
 def beside_the_card(given) -> list[str]:

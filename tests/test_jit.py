@@ -115,7 +115,7 @@ def test_code_from_the_cache_gives_the_bits_of_code_just_compiled(tmp_path):
         "from fourdstem.methods.nonlocal_average.arrays import BLOCK\n"
         "rng, near = np.random.default_rng(0), np.empty((6, 4), np.float32)\n"
         "rows = rng.random((2, 6, 1, BLOCK)).astype(np.float32)\n"
-        "kernels.near_differences(rows, 1, False, 0, 6, near)\n"
+        "kernels.near_differences(rows, 1, 0, 6, near)\n"
         "place, at, sums = np.array([[1, 2, 4, 5]], np.int32), np.array([[0, 4]]), np.zeros((1, 4))\n"
         "sparse.compare(rows[0, :1], rows[1], place, at, 0, np.array([0]), 0, 1, sums)\n"
         "print(near.tobytes().hex(), sums.tobytes().hex())\n"

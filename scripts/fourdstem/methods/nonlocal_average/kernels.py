@@ -164,28 +164,26 @@ def keep(table, y, x, y2, x2, scan, value):
 
 
 @numba.njit(nogil=True, cache=True)
-def near_differences(rows, now, first, x0, x1, out):
+def near_differences(rows, y, x0, x1, out):
     """Fill ``out[x]`` with Σ (Z_i - Z_j)² of columns x0 to x1 and the neighbours W, NW, N, NE; NaN beyond the scan.
 
     Parameters
     ----------
-    rows : ndarray of float32, shape (2, columns, blocks, BLOCK)
-        A scan row, ``rows[now]``, and the one before; at least `PARTNERS` columns, of which those of ``out`` mean
-        something.
-    now : int
-    first : bool
-        There is no row before.
-    x0, x1 : int
+    rows : ndarray of float32, shape (capacity, columns, blocks, BLOCK)
+        Scan row y lies at ``y % capacity``, as does the one before; at least `PARTNERS` columns, of which those of
+        ``out`` mean something.
+    y, x0, x1 : int
     out : ndarray of float32, shape (scan_x, 4)
     """
-    _, columns, blocks, _ = rows.shape
+    capacity, columns, blocks, _ = rows.shape
+    now, before = y % capacity, (y - 1) % capacity
     nx, sums = out.shape[0], np.empty(LANES)
     for x in range(x0, x1, 2):
         start, second = min(max(x - 1, 0), columns - PARTNERS), min(x + 1, x1 - 1)
-        sums[:] = np.nan if first else 0.0
-        for block in range(blocks if not first else 0):
+        sums[:] = np.nan if y == 0 else 0.0
+        for block in range(blocks if y > 0 else 0):
             own, other = starts(rows, now, x, block), starts(rows, now, second, block)
-            there = starts(rows, 1 - now, start, block)
+            there = starts(rows, before, start, block)
             ten_squares(rows, own, other, there, blocks * BLOCK, sums, 0)
         for n in range(second - x + 1):
             total = np.nan if x + n == 0 else 0.0

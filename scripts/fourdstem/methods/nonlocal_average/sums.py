@@ -1,27 +1,28 @@
 """Kernels of averaging: weighted sums of the windows.
 
-Two neighbours share nearly all of their window, so that both take what is loaded of a pattern. A piece of both sums,
-`PIECE` numbers each, stays in registers while the patterns of the window go by (see `vectors`): nothing is stored in
-between. For that the same piece of all patterns lies together (see `arrays.pieces`): what the windows of a row of
-positions hold of it fits into the cache.
+Neighbours share most of their windows, so that two in a row, and the two below them, take what is loaded of a pattern.
+A piece of their sums, `PIECE` numbers each, stays in registers while the patterns of the windows go by (see
+`vectors`): nothing is stored in between. For that the same piece of all patterns lies together (see `arrays.pieces`):
+what the windows of a row of positions hold of it fits into the cache.
 
-Bits depend neither on threads nor on memory: a number is summed over its window in one order, whoever does it.
+Bits depend neither on threads nor on memory: a number is summed over its window in one order, whoever does it, and a
+weight of 0 changes nothing.
 """
 
 import numba
 import numpy as np
 
-from fourdstem.methods.nonlocal_average.arrays import PIECE
+from fourdstem.methods.nonlocal_average.arrays import PIECE, TALL
 from fourdstem.methods.nonlocal_average.kernels import window_begin, window_width
 from fourdstem.methods.nonlocal_average.source import root
-from fourdstem.methods.nonlocal_average.vectors import copy, settle, two_sums
+from fourdstem.methods.nonlocal_average.vectors import SUMS, copy, settle, weighted
 
 TOGETHER = 4  # pieces of a pattern that are put away one after the other
 
 
 @numba.njit(nogil=True, cache=True)
 def entries(weights, y0, core, scan, rows, columns):
-    """Return what the windows of pairs of neighbours hold, but for what neither of the two takes.
+    """Return what the windows of groups of neighbours hold, but for what none of them takes.
 
     Parameters
     ----------
@@ -35,32 +36,38 @@ def entries(weights, y0, core, scan, rows, columns):
 
     Returns
     -------
-    place : ndarray of int64, shape (scan rows, pairs, entries)
-        See `two_sums`.
-    weight : ndarray of float32, shape (scan rows, pairs, entries, 2)
-        0 beyond a window; the last column of an odd number is its own neighbour.
-    count : ndarray of int64, shape (scan rows, pairs)
+    place : ndarray of int64, shape (groups along y, groups along x, entries)
+        See `vectors.weighted`; a group has `TALL` rows and two columns.
+    weight : ndarray of float32, shape (groups along y, groups along x, entries, SUMS)
+        0 beyond a window; where a group reaches beyond the rows or columns, their last takes the place of the next.
+    count : ndarray of int64, shape (groups along y, groups along x)
     """
     half, ny, nx, left = scan
     width_y, width_x = window_width(half, ny), window_width(half, nx)
-    pairs, most = (weights.shape[1] + 1) // 2, width_y * (width_x + 1)
-    place = np.empty((weights.shape[0], pairs, most), np.int64)
-    weight = np.empty((weights.shape[0], pairs, most, 2), np.float32)
-    count = np.zeros((weights.shape[0], pairs), np.int64)
-    for y in range(weights.shape[0]):
-        for pair in range(pairs):
+    tall, wide = (weights.shape[0] + TALL - 1) // TALL, (weights.shape[1] + 1) // 2
+    most = (width_y + TALL - 1) * (width_x + 1)
+    place = np.empty((tall, wide, most), np.int64)
+    weight = np.zeros((tall, wide, most, SUMS), np.float32)
+    count = np.zeros((tall, wide), np.int64)
+    for group in range(tall):
+        first, last = TALL * group, min(TALL * group + TALL, weights.shape[0]) - 1
+        for pair in range(wide):
             i, j = 2 * pair, min(2 * pair + 1, weights.shape[1] - 1)
-            begin, shifted = window_begin(core + i, half, nx), window_begin(core + j, half, nx)
-            for k in range(width_y):
-                row = (window_begin(y0 + y, half, ny) + k) % rows
-                for x in range(begin, shifted + width_x):
-                    a = weights[y, i, k * width_x + x - begin] if x < begin + width_x else np.float32(0)
-                    b = weights[y, j, k * width_x + x - shifted] if x >= shifted else np.float32(0)
-                    if a != 0 or b != 0:
-                        n = count[y, pair]
-                        place[y, pair, n] = row * columns + x - left
-                        weight[y, pair, n, 0], weight[y, pair, n, 1] = a, b
-                        count[y, pair] += 1
+            n = 0
+            for y2 in range(window_begin(y0 + first, half, ny), window_begin(y0 + last, half, ny) + width_y):
+                for x2 in range(window_begin(core + i, half, nx), window_begin(core + j, half, nx) + width_x):
+                    some = False
+                    for k in range(SUMS):
+                        y, x = min(first + k // 2, last), j if k % 2 else i
+                        dy, dx = y2 - window_begin(y0 + y, half, ny), x2 - window_begin(core + x, half, nx)
+                        inside = 0 <= dy < width_y and 0 <= dx < width_x
+                        own = weights[y, x, dy * width_x + dx] if inside else np.float32(0)
+                        weight[group, pair, n, k] = own
+                        some = some or own != 0
+                    if some:
+                        place[group, pair, n] = y2 % rows * columns + x2 - left
+                        n += 1
+            count[group, pair] = n
     return place, weight, count
 
 
@@ -84,16 +91,18 @@ def weighted_sums(values, place, weight, count, pieces, square, offset, meant, o
     out : ndarray of float32, shape (scan rows, core columns, pieces, PIECE)
         Begins a cache line.
     """
-    both, low = np.empty((2, PIECE), np.float32), np.float32(offset)
+    some, low = np.empty((SUMS, PIECE), np.float32), np.float32(offset)
     for piece in range(*pieces):
-        for y in range(count.shape[0]):
+        for group in range(count.shape[0]):
             for pair in range(count.shape[1]):
-                two_sums(values[piece], place[y, pair], weight[y, pair], count[y, pair], both)
-                for n in range(2):
+                weighted(values[piece], place[group, pair], weight[group, pair], count[group, pair], some)
+                for n in range(SUMS):
                     for p in range(PIECE):
-                        value = both[n, p] * both[n, p] + low if square else both[n, p]
-                        both[n, p] = value if meant[piece, p] != 0 else np.float32(0)
-                    copy(both[n], out[y, min(2 * pair + n, out.shape[1] - 1), piece])
+                        value = some[n, p] * some[n, p] + low if square else some[n, p]
+                        some[n, p] = value if meant[piece, p] != 0 else np.float32(0)
+                    y, x = TALL * group + n // 2, 2 * pair + n % 2
+                    if y < out.shape[0] and x < out.shape[1]:
+                        copy(some[n], out[y, x, piece])
     settle()
 
 

@@ -17,6 +17,7 @@ COLUMNS = 16
 LAMBDA_LIMITS = (0.05, 100.0)
 GRID = 32
 MOST = 4096  # positions that λ is taken from, spread evenly
+HELD = 3  # scan rows: one that is filled, one that is compared, one that it is compared with
 
 
 @dataclass(frozen=True)
@@ -101,31 +102,39 @@ def look(source: Source) -> Survey:
     """Compare every pattern of a scan with its neighbours, reading it once."""
     cube, n = source.cube, source.n
     ny, nx = cube.scan_shape
-    rows = blocks(2, max(nx, PARTNERS), n)  # five are compared at a time
+    rows = blocks(HELD, max(nx, PARTNERS), n)  # five are compared at a time
     differences = np.full((ny, nx, 8), np.nan, np.float32)
     with ThreadPoolExecutor(cube.threads) as pool:
-        for unit, found in cube.map_stored(source.compared):
-            flat(rows)[unit.y % 2, unit.x0 : unit.x1, :n] = found
-            if unit.x1 == nx:
-                _differ(rows, differences, unit.y, pool)
+        filling, filled = [], []
+        for unit, patterns in cube.map_stored(lambda patterns, _: patterns):
+            room = flat(rows)[unit.y % HELD, unit.x0 : unit.x1]
+            filling.append(pool.submit(source.compared, patterns, unit, room))
+            if unit.x1 == nx:  # the row before is compared while this one is filled
+                _differ(rows, differences, unit.y - 1, filled, pool)
+                filling, filled = [], filling
+        _differ(rows, differences, ny - 1, filled, pool)
     least = np.where(differences > kernels.DUPLICATE, differences, np.inf).min(axis=-1).astype(np.float64)
     return Survey(differences, np.where(np.isfinite(least), least, np.nan) / (2 * n), n)
 
 
 def needed_mb(cube, n: int) -> float:
-    """Memory of `look`: two rows of what is compared, the table of differences and a unit on its way in."""
+    """Memory of `look`: rows of what is compared, the table of differences and a unit on its way in."""
     ny, nx = cube.scan_shape
     unit = UNIT * 4 * (n + 4 * int(np.prod(cube.detector_shape)))
-    return (2 * nx * 4 * padded(n) + 3 * 8 * 4 * ny * nx + unit) / 2**20
+    return (HELD * nx * 4 * padded(n) + 3 * 8 * 4 * ny * nx + unit) / 2**20
 
 
-def _differ(rows, differences, y: int, pool) -> None:
-    """Fill in what scan row y differs by from its neighbours in this row and the one before, and they from it."""
+def _differ(rows, differences, y: int, filled, pool) -> None:
+    """Fill in what scan row y, once filled, differs by from its neighbours in it and in the row before, and they."""
+    for future in filled:
+        future.result()
+    if y < 0:
+        return
     nx = differences.shape[1]
     out = np.empty((nx, 4), np.float32)
 
     def work(x):
-        kernels.near_differences(rows, y % 2, y == 0, x, min(x + COLUMNS, nx), out)
+        kernels.near_differences(rows, y, x, min(x + COLUMNS, nx), out)
 
     list(pool.map(work, range(0, nx, COLUMNS)))
     differences[y, :, :4] = out

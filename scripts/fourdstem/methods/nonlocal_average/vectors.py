@@ -10,9 +10,10 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
-from fourdstem.methods.nonlocal_average.arrays import BLOCK, LINE, PIECE
+from fourdstem.methods.nonlocal_average.arrays import BLOCK, LINE, PIECE, TALL
 
 LANES = 16  # numbers in the widest vectors of float32 that there are
+SUMS = 2 * TALL  # made together of the same patterns
 PARTNERS = 5  # ten sums, two patterns, five partners: no sum waits for itself, and all stay in registers
 FLOAT, LANE, INDEX = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 ONCE = ("contract",)  # multiply and add may be rounded once
@@ -94,8 +95,8 @@ def _lane_sums(builder, vectors):
     return vectors[0]
 
 
-def two_sums(values, place, weight, count, out):
-    """Fill ``out`` with two weighted sums of the same patterns.
+def weighted(values, place, weight, count, out):
+    """Fill ``out`` with weighted sums of the same patterns.
 
     Parameters
     ----------
@@ -103,40 +104,40 @@ def two_sums(values, place, weight, count, out):
         A piece of patterns.
     place : ndarray of int64, shape (entries,)
         ``row * columns + column`` of a pattern.
-    weight : ndarray of float32, shape (entries, 2)
-        In either sum.
+    weight : ndarray of float32, shape (entries, SUMS)
+        In each sum.
     count : int
         Entries that are taken.
-    out : ndarray of float32, shape (2, PIECE)
+    out : ndarray of float32, shape (SUMS, PIECE)
         Filled.
     """
     out[:] = weight[:count].T @ values.reshape(-1, PIECE)[place[:count]]
 
 
-@overload(two_sums)
+@overload(weighted)
 def _compiled_sums(values, place, weight, count, out):
     def call(values, place, weight, count, out):
-        _two_sums(values, place, weight, count, out)
+        _weighted(values, place, weight, count, out)
 
     return call
 
 
 @intrinsic
-def _two_sums(_, values, place, weight, count, out):
+def _weighted(_, values, place, weight, count, out):
     return types.void(values, place, weight, count, out), _build_sums
 
 
 def _build_sums(context, builder, signature, arguments):
-    """Write what `two_sums` says, for LLVM."""
+    """Write what `weighted` says, for LLVM."""
     values, place, weight, out = _data(context, builder, signature, arguments)
     count = context.cast(builder, arguments[3], signature.args[3], types.int64)
     zero = ir.Constant(ir.VectorType(FLOAT, PIECE), None)
-    sums = [cgutils.alloca_once_value(builder, zero) for _ in range(2)]
+    sums = [cgutils.alloca_once_value(builder, zero) for _ in range(SUMS)]
     with cgutils.for_range(builder, count, intp=INDEX) as loop:
         at = builder.mul(builder.load(builder.gep(place, [loop.index])), INDEX(PIECE))
         pattern = _load(builder, values, at, PIECE)
         for n, total in enumerate(sums):
-            own = builder.load(builder.gep(weight, [builder.add(builder.add(loop.index, loop.index), INDEX(n))]))
+            own = builder.load(builder.gep(weight, [builder.add(builder.mul(loop.index, INDEX(SUMS)), INDEX(n))]))
             product = builder.fmul(_spread(builder, own), pattern, flags=ONCE)
             builder.store(builder.fadd(builder.load(total), product, flags=ONCE), total)
     for n, total in enumerate(sums):
