@@ -5,8 +5,8 @@ from llvmlite.binding import get_host_cpu_features
 
 LINE = 64  # bytes of a cache line
 BLOCK = 512  # float32; two patterns and five partners of them lie in the first cache
-# float32; a piece fills whole cache lines, and the sums of it that are made together, of TALL × 2 positions, are as many
-# vectors as keep the multipliers busy, but no more than there are registers for. The answer is the same with any.
+# float32; a piece fills whole cache lines. Its sums that are made together, of TALL × 2 positions, are as many vectors
+# as keep the multipliers busy, but no more than there are registers for. The answer is the same with any.
 PIECE, TALL = (64, 2) if get_host_cpu_features().get("avx512f") else (32, 1)
 
 
