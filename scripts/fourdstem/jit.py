@@ -36,7 +36,7 @@ def alone():
     """Let no other process that shares the cache compile or load meanwhile; may be nested."""
     with _mutex:
         if not _held:
-            folder = os.environ.get("NUMBA_CACHE_DIR", tempfile.gettempdir())
+            folder = os.environ.get("NUMBA_CACHE_DIR") or tempfile.gettempdir()
             os.makedirs(folder, exist_ok=True)
             file = open(os.path.join(folder, f"fourdstem-{os.getuid()}.lock"), "a")  # noqa: SIM115  closed below
             fcntl.flock(file, fcntl.LOCK_EX)
