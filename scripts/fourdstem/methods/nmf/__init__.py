@@ -1,0 +1,6 @@
+"""Phases without a model: non-negative matrix factorisation of patterns, clusters, overlap."""
+
+from fourdstem.methods.nmf.compressed import captured, compress
+from fourdstem.methods.nmf.solvers import Factors, solve
+
+__all__ = ["Factors", "captured", "compress", "solve"]
