@@ -52,7 +52,8 @@ def compress(matrix: Matrix, directions: int, seed: int, passes: int = PASSES) -
         rows[a : a + 4096, : turn.shape[1]] = rows[a : a + 4096] @ turn.astype(np.float32)
     x = np.ascontiguousarray(rows[:, : turn.shape[1]])
     along = np.ascontiguousarray((basis @ turn.astype(np.float32)).T)
-    return Matrix(x, x.shape, matrix.squared, along, matrix.threads)
+    left_out = max(matrix.squared - float(values[kept].sum()), 0.0)
+    return Matrix(x, x.shape, matrix.squared, along, matrix.threads, left_out)
 
 
 def _to_and_fro(matrix: Matrix, found: np.ndarray) -> np.ndarray:
@@ -66,5 +67,4 @@ def _to_and_fro(matrix: Matrix, found: np.ndarray) -> np.ndarray:
 
 def captured(low: Matrix) -> float:
     """Return the share of the sum of squares that lies in the directions."""
-    inside = float(sum(low.map(lambda x, a, b: float(np.square(x, dtype=np.float64).sum()))))
-    return inside / low.squared if low.squared > 0 else 1.0
+    return 1 - low.left_out / low.squared if low.squared > 0 else 1.0

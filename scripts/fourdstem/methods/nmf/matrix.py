@@ -33,7 +33,9 @@ class Matrix:
     basis : ndarray of float32, shape (d, columns), or None
         Orthonormal rows.
     squared : float
-        Sum of squares of all rows, those of what a basis leaves out included.
+        Sum of squares of all rows, what a basis leaves out included.
+    left_out : float
+        Sum of squares of what a basis leaves out.
     threads : int
         Never changes a result.
     """
@@ -43,6 +45,7 @@ class Matrix:
     squared: float
     basis: np.ndarray | None = None
     threads: int = 1
+    left_out: float = 0.0
 
     @property
     def columns(self) -> int:

@@ -17,7 +17,7 @@ from fourdstem.methods.nmf.starts import begin
 METHODS, LOSSES, STARTS = ("hals", "als", "mu"), ("frobenius", "kl"), ("nndsvda", "nndsvd", "random")
 SWEEPS = 2  # of HALS by one product
 SPARE = 10  # directions beyond the rank, from which a start is made
-TOL, MAX_ITER = 1e-5, 500
+TOL, MAX_ITER = 1e-6, 1000
 EMPTY = 1e-9  # of the sum of squares: a loss that numbers of 32 bits cannot tell from 0
 
 
@@ -173,17 +173,19 @@ def _gram(h: np.ndarray) -> np.ndarray:
 def _alternate(matrix: Matrix, w, h, update: Callable, limits, penalty: float) -> Factors:
     tol, max_iter = limits
     best, before, converged, done = None, np.inf, False, 0
+    share = 1.0 if penalty == 0 else 0.5  # of the squares that the cost counts
     for done in range(1, max_iter + 1):
         if penalty > 0:
             _unit_norm(w, h)
         cross, gram = weigh(matrix, w, h, update, penalty)
         update(h, cross.astype(np.float32), gram, 0.0)
         now = misfit(matrix.squared, cross, gram, h)
-        cost = now if penalty == 0 else now / 2 + penalty * float(w.sum(dtype=np.float64))
+        cost = now if penalty == 0 else share * now + penalty * float(w.sum(dtype=np.float64))
         if best is None or cost < best[0]:
             # Clipped least squares may get worse; what descends by itself need not be copied.
             best = (cost, now, *((w.copy(), h.copy()) if update is _least_squares else (w, h)))
-        if before - cost <= tol * max(abs(cost), EMPTY * matrix.squared):
+        # What the directions leave out no factor can change: noise, mostly, beside which any change looks small.
+        if before - cost <= tol * max(abs(cost - matrix.left_out * share), EMPTY * matrix.squared):
             converged = True
             break
         before = cost
