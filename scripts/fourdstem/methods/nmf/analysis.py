@@ -98,7 +98,9 @@ def _search(data: Data, electrons: Matrix, seen, params: Params, device: str, sa
     options |= {"tol": params.tolerance, "max_iter": params.max_iterations, "l1_weight": params.l1_weight}
     threads = data.matrix.threads
     swept = sweep(data.matrix, ranks, params.starts, low=low, threads=threads, device=device, **options)
-    say(f"{len(ranks)} ranks, {params.starts} starts each; {100 * captured(low):.3g} % of all squares in {low.shape[1]}")
+    say(
+        f"{len(ranks)} ranks, {params.starts} starts each; {100 * captured(low):.3g} % of all squares in {low.shape[1]}"
+    )
     points = [curve(data.matrix, swept.fits[k], electrons, data.features.mask) for k in ranks]
     curves = gather(points)
     choice = choose(curves, seen, params.rank)
@@ -147,8 +149,9 @@ def _result(cube: Cube, recorded: Cube, data: Data, search: _Search, fit: Factor
     feature = unweighted / np.where(size > 0, size, 1)[:, None]
     background = _background(weight[data.lit], params)
     found = maps.labels(weight, data.lit, background, params.background_ratio, params.overlap_ratios)
-    level = off[1] if params.weighting == "sqrt" else (weight.sum(axis=1) if params.weighting == "counts" else 1.0)
-    flagged = maps.unexplained(off[0] / np.maximum(level, 1e-30), data.lit, params.unexplained)
+    # Counting noise: its squares sum to the counts of the model, or, once weighted or rooted, to the same everywhere.
+    level = (fit.weight @ fit.component.sum(axis=1)) if params.weighting == "counts" else np.ones(len(weight))
+    flagged = maps.unexplained(off[0], level, off[1], data.lit, params.unexplained)
     label = np.where(flagged > 0, -1, found.label)
     with np.errstate(invalid="ignore"):
         residual = np.where(data.lit, np.sqrt(off[0] / np.maximum(off[1], 1e-30)), np.nan)
@@ -261,5 +264,7 @@ def doubts(result: Result) -> list[str]:
         found.append(f"{100 * share:.1f} % of the positions are explained by no mixture of components")
     steady = np.asarray(result.stability)[np.asarray(result.rank) == result.chosen_rank]
     if len(steady) and steady[0] < 0.9:
-        found.append(f"another start finds other components (least cosine {steady[0]:.2f}): not all of them can be trusted")
+        found.append(
+            f"another start finds other components (least cosine {steady[0]:.2f}): not all of them can be trusted"
+        )
     return found

@@ -92,7 +92,9 @@ def curve(v, fits: Sequence[Factors], recorded=None, mask=None, dispersion: floa
     sums, size = cluster_sums(v if recorded is None else wrap(recorded), label, len(best.component))
     used = size > 0
     means = sums[used] / size[used, None]
-    first, second = zip(*combinations(range(len(best.component)), 2), strict=True) if len(best.component) > 1 else ((), ())
+    first, second = (
+        zip(*combinations(range(len(best.component)), 2), strict=True) if len(best.component) > 1 else ((), ())
+    )
     parts = best.component
     return Point(
         rank=len(parts),

@@ -6,6 +6,7 @@ import numpy as np
 
 PRESENT = 0.1  # mean share of all weight that a background has at least
 ENDS = (5.0, 95.0)  # percentiles between which a background is even
+LEAST_PART = 0.25  # of the norm of a pattern, that is unexplained
 LEAST_SPREAD = 0.05  # of the logarithm of a misfit: what differs less than this has the same reasons
 
 
@@ -88,19 +89,30 @@ def labels(weight: np.ndarray, lit: np.ndarray, background: int, handover: float
     return Labels(label, overlap, background)
 
 
-def unexplained(misfit: np.ndarray, lit: np.ndarray, deviations: float) -> np.ndarray:
-    """Return where the misfit (n,) stands out of what it is elsewhere, uint8; ``deviations`` 0: nowhere.
+def unexplained(misfit, level, squares, lit: np.ndarray, deviations: float) -> np.ndarray:
+    """Return where the misfit stands out of what it is elsewhere, uint8 (n,); ``deviations`` 0: nowhere.
 
-    Of its logarithm: misfits of averaged patterns spread over a factor, with the number of patterns averaged.
+    Of its logarithm: misfits of averaged patterns spread over a factor, with the number of patterns averaged. And what
+    exceeds the noise of elsewhere must be no small part of the pattern.
+
+    Parameters
+    ----------
+    misfit, squares : ndarray, shape (n,)
+        Squares that are not explained, and all.
+    level : ndarray, shape (n,)
+        To which the squares of noise are proportional.
+    lit : ndarray of bool, shape (n,)
+    deviations : float
     """
     out = np.zeros(len(misfit), np.uint8)
-    known = lit & (misfit > 0)
+    known = lit & (misfit > 0) & (level > 0)
     if deviations == 0 or not known.any():
         return out
-    logarithm = np.log(misfit[known])
+    logarithm = np.log(misfit[known] / level[known])
     middle = np.median(logarithm)
     spread = max(1.4826 * float(np.median(np.abs(logarithm - middle))), LEAST_SPREAD)
-    out[known] = logarithm > middle + deviations * spread
+    excess = misfit[known] - np.exp(middle) * level[known]
+    out[known] = (logarithm > middle + deviations * spread) & (excess > LEAST_PART**2 * squares[known])
     return out
 
 

@@ -44,7 +44,9 @@ def mean_patterns(cube: Cube, label: np.ndarray, k: int) -> tuple[np.ndarray, np
 
     def work(patterns, unit):
         own, some = by_place[unit.where], patterns[: unit.count].reshape(unit.count, -1)
-        return [(j, some[own == j].sum(axis=0, dtype=np.float64), int((own == j).sum())) for j in np.unique(own) if j >= 0]
+        return [
+            (j, some[own == j].sum(axis=0, dtype=np.float64), int((own == j).sum())) for j in np.unique(own) if j >= 0
+        ]
 
     for _, found in cube.map_units(work):
         for j, one, number in found:
