@@ -18,7 +18,7 @@ from fourdstem.methods.nmf import quality
 from fourdstem.methods.nmf.matrix import wrap
 from fourdstem.methods.nmf.solvers import Factors
 
-SAMPLED = 64  # positions whose patterns are compared with their reconstruction
+SAMPLED = 32  # positions whose patterns are compared with their reconstruction
 ALIKE = 0.85  # cosine of cluster means above which they are one: pieces of a bent crystal reach 0.9 and more
 FEWEST = 4  # positions of a cluster that counts
 

@@ -4,9 +4,9 @@ With the components of a fit given, the best weights follow from the whole patte
 for all fits together, and with them the true loss. Only the components are those of the compressed patterns.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,6 +17,22 @@ from fourdstem.methods.nmf.solvers import MAX_ITER, TOL, Factors, solve
 
 BEYOND = 20  # directions kept beyond the largest rank
 SETTLING = 4  # sweeps over the weights in the pass over whole patterns
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """All fits.
+
+    Attributes
+    ----------
+    fits : dict
+        ``{rank: [Factors, ...]}``; losses are those of whole patterns.
+    error : float
+        Largest relative difference between a loss that was found with few directions and the true one.
+    """
+
+    fits: dict[int, list[Factors]]
+    error: float
 
 
 def sweep(
@@ -34,8 +50,7 @@ def sweep(
     threads: int = 1,
     device: str = "cpu",
     low: Matrix | None = None,
-    say: Callable[[str], None] | None = None,
-) -> dict[int, list[Factors]]:
+) -> Sweep:
     """Factorise a matrix at every rank from several starts.
 
     Parameters
@@ -46,15 +61,8 @@ def sweep(
         The first is ``start``; the others are random, of seeds ``seed + 1`` and so on.
     low : Matrix, optional
         ``v`` compressed to at least the largest rank.
-    say : callable, optional
-        Takes a line about how exact it is.
     method, loss, start, seed, tol, max_iter, l1_weight, threads, device
         See `solvers.solve`. "mu" has no use for a compression: it works on whole patterns.
-
-    Returns
-    -------
-    dict
-        ``{rank: [Factors, ...]}``; losses are those of whole patterns.
     """
     matrix = replace(wrap(v), threads=threads)
     low = compress(matrix, max(ranks) + BEYOND, seed) if low is None else low
@@ -72,17 +80,16 @@ def sweep(
     # One fit per thread: its blocks are small, and waiting for each other would cost more than they do.
     with ThreadPoolExecutor(1 if whole or device == "cuda" else threads) as pool:
         fits = list(pool.map(fit, jobs))
+    error = 0.0
     if not whole:
         before = np.array([one.loss for one in fits])
         fits = settle(matrix, fits, l1_weight)
         after = np.array([one.loss for one in fits])
-        if say is not None and len(fits):
-            off = np.abs(after - before) / np.maximum(after, 1e-30)
-            say(f"losses of the compressed patterns differ from the true ones by at most {100 * off.max():.2g} %")
+        error = float((np.abs(after - before) / np.maximum(after, 1e-30)).max())
     found: dict[int, list[Factors]] = {rank: [] for rank in ranks}
     for (rank, _), one in zip(jobs, fits, strict=True):
         found[rank].append(one)
-    return found
+    return Sweep(found, error)
 
 
 def settle(matrix: Matrix, fits: list[Factors], penalty: float = 0.0) -> list[Factors]:

@@ -13,6 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.ndimage import gaussian_filter, zoom
 
+from fourdstem.calibration import Acquisition
+from fourdstem.cube import Correction, Cube
+
 DIRECT, DIFFUSE = 0.5, 0.15  # shares of the electrons in the direct disk and in the diffuse background
 BENDS = 9  # patterns along a bent crystal; mixed in between
 SWELL = 0.3  # the scattered electrons vary by this share, slowly, over the scan: thickness
@@ -93,6 +96,16 @@ class Mixed:
 def kind(name: str, seed: int) -> Mixture:
     """Return one of the `KINDS` with a seed."""
     return replace(KINDS[name], seed=seed)
+
+
+def cube_of(mixed: Mixed, threads: int = 1) -> Cube:
+    """Return the counts as a corrected cube: beams in the middle of the detector, one count per electron."""
+    scan, detector = mixed.counts.shape[:2], mixed.counts.shape[2:]
+    centre = np.broadcast_to((np.array(detector) - 1) / 2, (*scan, 2)).copy()
+    correction = Correction(centre, np.eye(2), np.zeros(detector, bool), counts_per_electron=1.0)
+    known = Acquisition(beam_energy_kev=200.0, scan_shape=scan)
+    valid = np.ones(detector, np.uint8)
+    return Cube(mixed.counts, acquisition=known, correction=correction, valid=valid, threads=threads)
 
 
 def mix(spec: Mixture) -> Mixed:
