@@ -124,3 +124,34 @@ rule study_faults:
         "make mistakes in configurations, damage files, and see what becomes of them"
     script:
         "../../scripts/study_faults.py"
+
+
+rule study_nmf:
+    output:
+        table="studies/nmf.csv",
+        figures=expand(
+            "studies/nmf_{figure}.{kind}",
+            figure=("rank", "labels"),
+            kind=("png", "pdf"),
+        ),
+        sidecar="studies/provenance/nmf.json",
+    log:
+        "results/logs/study_nmf.log",
+    conda:
+        "../../envs/study_nmf.yaml"
+    threads: 2
+    resources:
+        mem_mb=2000,
+        device="auto",
+    params:
+        code=code("study_nmf"),
+        nmf=lambda wildcards: configuration.settings(config, SAMPLES[0], "nmf"),
+        seeds=lambda wildcards: [
+            configuration.settings(config, sample, "simulate")["seed"]
+            for sample in SAMPLES
+        ],
+        ratio=0.75,
+    message:
+        "choose ranks, labels and overlap of mixtures that are known"
+    script:
+        "../../scripts/study_nmf.py"
