@@ -39,22 +39,22 @@ with stage(snakemake) as job:
 
                 result = nmf.compute(averaged, recorded, params, spec.radius_px, Path(folder), job.device)
                 patterns = averaged.data[:][:, :, mask].reshape(-1, int(mask.sum()))
-                found = choices.ranks(result) | {
-                    "PCA scree": evaluation.scree(patterns, result.rank[-1]),
-                    "silhouette": evaluation.silhouette(patterns, result.rank[-1], job.params.seeds[0]),
-                }
+                found = choices.ranks(result) | evaluation.usual_ranks(patterns, int(result.rank[-1]))
                 for way, rank in found.items():
                     ranks.setdefault((kind, way), []).append((rank, spec.components))
                 told = compared(result, result.weight, result.label)
                 agreements.setdefault((kind, "stage"), []).append(told)
                 job.say(f"{kind}, seed {seed}: {spec.components} components, {found}; ARI {told.ari:.3f}")
-                for source, cube in {"corrected": recorded, "averaged": averaged}.items():
-                    for weighting in ("counts", "sqrt"):
-                        fixed = replace(params, rank=spec.components, starts=1, weighting=weighting, background="none")
-                        one = nmf.compute(cube, recorded, fixed, spec.radius_px, Path(folder), job.device)
-                        for scaling, (weight, label) in choices.scalings(one).items():
-                            way = f"{source}, {weighting}, {scaling}"
-                            agreements.setdefault((kind, way), []).append(compared(one, weight, label))
+                for source, cube, weighting in (
+                    ("corrected", recorded, "counts"),
+                    ("averaged", averaged, "counts"),
+                    ("averaged", averaged, "sqrt"),
+                ):
+                    fixed = replace(params, rank=spec.components, starts=1, weighting=weighting, background="none")
+                    one = nmf.compute(cube, recorded, fixed, spec.radius_px, Path(folder), job.device)
+                    for scaling, (weight, label) in choices.scalings(one).items():
+                        way = f"{source}, {weighting}, {scaling}"
+                        agreements.setdefault((kind, way), []).append(compared(one, weight, label))
     rows = evaluation.rank_rows(ranks, agreements)
     study.write_table(job.output.table, rows)
     figures.draw(rows, ranks, Path(job.output.table).parent)

@@ -1,7 +1,7 @@
 """Comparison with known truth: `compare` says how far results are from it, `rivals` what they are compared with."""
 
 from fourdstem.methods.evaluation.compare import Params, Result, compute, regions, rows
-from fourdstem.methods.evaluation.components import agreement, rank_rows, scree, silhouette
+from fourdstem.methods.evaluation.components import agreement, rank_rows, usual_ranks
 from fourdstem.methods.evaluation.probabilities import outcomes, pooled, study_rows
 from fourdstem.methods.evaluation.quality import effective_number, foreign_weight, psnr
 from fourdstem.methods.evaluation.rivals import (
@@ -33,8 +33,7 @@ __all__ = [
     "regions",
     "room_for_average",
     "rows",
-    "scree",
-    "silhouette",
     "stored",
     "study_rows",
+    "usual_ranks",
 ]

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.cluster.vq import kmeans2
+from scipy.linalg import eigh
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
@@ -88,35 +89,35 @@ def f1(truth, found) -> float:
     return float(2 * (truth & found).sum() / (truth.sum() + found.sum()))
 
 
-def scree(patterns: np.ndarray, most: int) -> int:
-    """Return the rank at the elbow of the variances of principal components: one more than before the largest fall.
+def usual_ranks(patterns: np.ndarray, most: int, seed: int = 0) -> dict[str, int]:
+    """Return ranks, 2 to ``most``, by two usual ways.
 
     Parameters
     ----------
     patterns : ndarray of shape (n, pixel)
     most : int
-        Largest rank that is considered; the smallest is 2.
+    seed : int
+        Of k-means.
+
+    Returns
+    -------
+    dict
+        "PCA scree": one more than the principal components before the largest fall of the variances. "silhouette": the
+        number of k-means clusters with the largest mean silhouette, in the first principal components, of evenly
+        spread positions (Rousseeuw 1987, doi:10.1016/0377-0427(87)90125-7).
     """
-    values = _variances(patterns, most + 1)[0]
+    values, points = _principal(patterns, max(DIRECTIONS, most + 1))
     falls = values[:-1] / values[1:].clip(1e-30)
-    return int(falls[: most - 1].argmax()) + 2  # n mixtures that sum to one lie in n - 1 directions about the mean
-
-
-def silhouette(patterns: np.ndarray, most: int, seed: int = 0) -> int:
-    """Return the number of k-means clusters with the largest mean silhouette, 2 to ``most``.
-
-    Rousseeuw 1987, doi:10.1016/0377-0427(87)90125-7; in the first principal components, of evenly spread positions.
-    """
-    points = _variances(patterns, DIRECTIONS)[1]
+    scree = int(falls[: most - 1].argmax()) + 2  # n mixtures that sum to one lie in n - 1 directions about the mean
     rng = np.random.default_rng(np.random.SeedSequence(seed))
-    points = points[np.unique(np.linspace(0, len(points) - 1, SAMPLED).astype(int))]
+    points = points[np.unique(np.linspace(0, len(points) - 1, SAMPLED).astype(int)), :DIRECTIONS]
     distance = cdist(points, points)
     scores = []
     for k in range(2, most + 1):
         runs = [kmeans2(points, k, minit="++", rng=rng) for _ in range(RESTARTS)]
         label = min(runs, key=lambda run: ((points - run[0][run[1]]) ** 2).sum())[1]
         scores.append(_mean_silhouette(distance, label))
-    return int(np.argmax(scores)) + 2
+    return {"PCA scree": scree, "silhouette": int(np.argmax(scores)) + 2}
 
 
 def _mean_silhouette(distance, label) -> float:
@@ -135,11 +136,13 @@ def _mean_silhouette(distance, label) -> float:
     return float(value.mean())
 
 
-def _variances(patterns, count: int):
-    """Return the first variances (count,) about the mean, and the scores (n, count)."""
+def _principal(patterns, count: int):
+    """Return the first variances (count,) about the mean, largest first, and the scores (n, count)."""
     centred = np.asarray(patterns, float) - np.mean(patterns, axis=0, dtype=float)
-    values, vectors = np.linalg.eigh(centred.T @ centred / len(centred))
-    return values[::-1][:count].clip(0), centred @ vectors[:, ::-1][:, :count]
+    side = centred.shape[1]
+    count = min(count, side)
+    values, vectors = eigh(centred.T @ centred / len(centred), subset_by_index=[side - count, side - 1])
+    return values[::-1].clip(0), centred @ vectors[:, ::-1]
 
 
 STUDY_COLUMNS = ("kind", "way", "metric", "scans", "mean", "lowest", "highest")
