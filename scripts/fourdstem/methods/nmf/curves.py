@@ -1,8 +1,8 @@
 """What a candidate rank is worth: loss, fidelity, redundancy, raw match, stability, and how many clusters are distinct.
 
-After Cao et al., Digital Discovery 2025, doi:10.1039/D5DD00071H, with redundancy without the diagonal, recorded patterns
-for the raw match, and two measures of our own: the worst component's agreement between starts, and the number of
-clusters whose recorded mean patterns differ by more than noise and bending make them.
+After Cao et al., Digital Discovery 2025, doi:10.1039/D5DD00071H, with redundancy without the diagonal, recorded
+patterns for the raw match, and two measures of our own: the worst component's agreement between starts, and the
+number of clusters whose recorded mean patterns differ by more than noise and bending make them.
 """
 
 from collections.abc import Sequence
@@ -33,10 +33,11 @@ class Point:
     loss : float
         Mean |V - W H|, the K-component loss.
     fidelity, redundancy, raw_match : ndarray of shape (metric,)
-        Of sampled patterns with their reconstruction; of all pairs of components; of recorded cluster means with components.
+        Of sampled patterns with their reconstruction; of all pairs of components; of recorded cluster means with
+        components.
     stability : float
-        Cosine of the least like component of the best fit with its partner in another start, averaged over the starts; NaN
-        with one start.
+        Cosine of the least like component of the best fit with its partner in another start, averaged over the
+        starts; NaN with one start.
     distinct : int
         Clusters that are neither empty nor alike.
     """
@@ -92,15 +93,13 @@ def curve(v, fits: Sequence[Factors], recorded=None, mask=None, dispersion: floa
     sums, size = cluster_sums(v if recorded is None else wrap(recorded), label, len(best.component))
     used = size > 0
     means = sums[used] / size[used, None]
-    first, second = (
-        zip(*combinations(range(len(best.component)), 2), strict=True) if len(best.component) > 1 else ((), ())
-    )
     parts = best.component
+    first, second = np.array(list(combinations(range(len(parts)), 2)), int).reshape(-1, 2).T
     return Point(
         rank=len(parts),
         loss=loss,
         fidelity=_likeness(sampled, rebuilt, mask),
-        redundancy=_likeness(parts[list(first)], parts[list(second)], mask),
+        redundancy=_likeness(parts[first], parts[second], mask),
         raw_match=_likeness(means, parts[used], mask),
         stability=stability(best, fits),
         distinct=len(set(groups(sums, size, 0.0 if recorded is None else dispersion)) - {-1}),
@@ -110,7 +109,8 @@ def curve(v, fits: Sequence[Factors], recorded=None, mask=None, dispersion: floa
 def electrons(component: np.ndarray) -> np.ndarray:
     """Return the electrons of each component (k,): times these, weights are shares of the reconstructed intensity.
 
-    Of the scalings that make weights comparable (unit sum, norm, maximum; largest weight 1) this one gave the truth best.
+    Of the scalings that make weights comparable (unit sum, norm, maximum; largest weight 1) this one gave the truth
+    best (`snakemake study_nmf`).
     """
     return np.asarray(component, float).sum(axis=1)
 
@@ -135,8 +135,8 @@ def cluster_sums(matrix, label: np.ndarray, count: int) -> tuple[np.ndarray, np.
 def alikeness(sums: np.ndarray, dispersion: float = 1.0) -> np.ndarray:
     """Return the cosines of expected patterns (cluster, cluster) from sums of noisy ones.
 
-    The square of a sum of counts exceeds that of its expectation by the variance, which is the sum times the dispersion.
-    0 where noise is all there is.
+    The square of a sum of counts exceeds that of its expectation by the variance, which is the sum times the
+    dispersion. 0 where noise is all there is.
     """
     square = (sums**2).sum(axis=1) - dispersion * sums.sum(axis=1)
     norm = np.sqrt(square.clip(0))
@@ -147,7 +147,7 @@ def alikeness(sums: np.ndarray, dispersion: float = 1.0) -> np.ndarray:
 
 
 def groups(sums: np.ndarray, size: np.ndarray, dispersion: float = 1.0, alike: float = ALIKE) -> np.ndarray:
-    """Return the group (cluster,) of every cluster: alike ones share it, by average linkage; -1 where it does not count.
+    """Return the group (cluster,) of every cluster: alike ones share it, by average linkage; -1 does not count.
 
     A cluster does not count if it has fewer than `FEWEST` positions, or noise alone.
     """

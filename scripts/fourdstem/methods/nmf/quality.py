@@ -86,10 +86,10 @@ def gmsd(first: np.ndarray, second: np.ndarray, mask: np.ndarray) -> float:
 def mdsi(first: np.ndarray, second: np.ndarray, mask: np.ndarray) -> float:
     """Return the mean deviation similarity index of values in 0 to 1 (doi:10.1109/ACCESS.2016.2604042).
 
-    For grey images, with the paper's constants: gradient similarity with the pair's mean as a third image, weighted with
-    the similarity of the two colour channels (nearly 1 for grey). Fourth roots of negative values are complex, as in the
-    authors' code. Images whose shorter side is 384 px or more are averaged first, in the paper; patterns here are
-    expected to be smaller. 0 for equal patterns.
+    For grey images, with the paper's constants: gradient similarity with the pair's mean as a third image, weighted
+    with the similarity of the two colour channels (nearly 1 for grey). Fourth roots of negative values are complex.
+    The paper averages images whose shorter side is 384 px or more first; patterns are expected to be smaller. 0 for
+    equal patterns.
     """
     light, h, m = GREY_TO_LHM
     x, y = 255 * first, 255 * second

@@ -86,7 +86,7 @@ def _without_noise(curves: Curves, bend: int) -> tuple[int, str]:
 
 
 def knee(rank: np.ndarray, loss: np.ndarray) -> int:
-    """Return where a falling, convex curve lies farthest below the line through its ends (the kneedle of Satopää 2011)."""
+    """Return where a falling, convex curve lies farthest below the line through its ends (doi:10.1109/ICDCSW.2011.20)."""
     if len(rank) < 3 or not np.ptp(loss) > 0:
         return int(rank[0])
     along = (rank - rank[0]) / (rank[-1] - rank[0])

@@ -243,8 +243,8 @@ def _unequal(rng, spec):
     for i in range(1, count):
         radius = np.sqrt(share[i] * labels.size / np.pi)
         distance = [np.hypot(ys - y, xs - x) for y, x in rng.uniform(0.1, 0.9, (200, 2)) * spec.scan_shape]
-        taken = [((d < radius) & (labels > 0)).sum() + 0.5 * max(0, np.pi * radius**2 - (d < radius).sum()) for d in distance]
-        labels[distance[int(np.argmin(taken))] < radius] = i
+        lost = [((d < radius) & (labels > 0)).sum() - 0.5 * (d < radius).sum() for d in distance]  # on others, outside
+        labels[distance[int(np.argmin(lost))] < radius] = i
     return labels
 
 
