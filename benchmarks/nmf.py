@@ -131,11 +131,16 @@ def main() -> None:
     parser.add_argument("--rival-starts", type=int, default=2)
     given = parser.parse_args()
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    v, ranks = simulate(given.positions, given.detector, given.grains, given.dose), range(given.ranks[0], given.ranks[1] + 1)
+    v, ranks = (
+        simulate(given.positions, given.detector, given.grains, given.dose),
+        range(given.ranks[0], given.ranks[1] + 1),
+    )
     fits, seconds, grown, error = own(v, ranks, given.starts, given.threads, given.device)
     size = v.nbytes / 2**20
     print(f"{given.positions} positions, {given.detector}² pixels: {size:.0f} MB, {given.dose:g} electrons per pattern")
-    print(f"ranks {ranks[0]} to {ranks[-1]}, {given.starts} starts: {seconds[0]:.1f} s, {seconds[1]:.1f} s of processor time")
+    print(
+        f"ranks {ranks[0]} to {ranks[-1]}, {given.starts} starts: {seconds[0]:.1f} s, {seconds[1]:.1f} s of processor time"
+    )
     print(f"memory beside the data: {grown:.0f} MB ({1 + grown / size:.2f} times the data in all)")
     print(f"losses of the compressed patterns: off by {100 * error:.2g} % at most")
     print(f"not converged: {sum(not one.converged for one in fits.values())} of {len(fits)}")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fourdstem.methods.evaluation import agreement, components, rank_rows, usual_ranks
+from fourdstem.methods.evaluation import agreement, components, scan_rows, usual_ranks
 
 
 def test_the_adjusted_rand_index_is_one_for_the_same_partition_and_zero_for_chance():
@@ -40,13 +40,9 @@ def test_usual_ways_count_clusters_that_are_far_apart():
     assert usual_ranks(patterns, 9) == {"PCA scree": 5, "silhouette": 5}
 
 
-def test_the_table_has_shares_of_scans_by_kind_and_of_all():
+def test_rows_of_a_scan_hold_errors_of_ranks_and_what_is_known_of_the_agreement():
     told = components.Agreement(0.9, 0.8, float("nan"), 0.7, 0.75)
-    rows = rank_rows({("few", "a"): [(2, 2), (4, 2)], ("many", "a"): [(9, 8)]}, {("few", "a"): [told]})
-    table = {row[:3]: row[3:] for row in rows[1:]}
-    assert rows[0] == components.STUDY_COLUMNS
-    assert table["few", "a", "rank_right"] == (2, "0.500", "0.000", "1.000")
-    assert table["all", "a", "rank_within_1"][:2] == (3, "0.667")
-    assert table["all", "a", "rank_error"] == (3, "1.000", "0.000", "2.000")
-    assert table["few", "a", "ari"] == (1, "0.900", "0.900", "0.900")
-    assert ("few", "a", "overlap_f1") not in table
+    rows = scan_rows("few", 4, {"a": 4, "b": 6}, {"a": told})
+    assert rows[:2] == [("few", "a", "rank_error", "0"), ("few", "b", "rank_error", "2")]
+    assert ("few", "a", "ari", "0.9000") in rows
+    assert "overlap_f1" not in {row[2] for row in rows}

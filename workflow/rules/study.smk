@@ -126,7 +126,37 @@ rule study_faults:
         "../../scripts/study_faults.py"
 
 
+rule study_nmf_mixtures:
+    output:
+        table="results/{sample}/nmf_mixtures.csv",
+        sidecar="results/{sample}/provenance/study_nmf_mixtures.json",
+    log:
+        "results/{sample}/logs/study_nmf_mixtures.log",
+    conda:
+        "../../envs/study_nmf_mixtures.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        device="auto",
+    params:
+        code=code("study_nmf_mixtures"),
+        nmf=lambda wildcards: configuration.settings(config, wildcards.sample, "nmf"),
+        film=lambda wildcards: configuration.settings(
+            config, wildcards.sample, "simulate"
+        ),
+        ratio=0.75,
+    message:
+        "{wildcards.sample}: choose ranks, labels and overlap of mixtures that are known"
+    script:
+        "../../scripts/study_nmf_mixtures.py"
+
+
 rule study_nmf:
+    input:
+        tables=expand("results/{sample}/nmf_mixtures.csv", sample=SAMPLES),
+        sidecars=expand(
+            "results/{sample}/provenance/study_nmf_mixtures.json", sample=SAMPLES
+        ),
     output:
         table="studies/nmf.csv",
         figures=expand(
@@ -139,19 +169,12 @@ rule study_nmf:
         "results/logs/study_nmf.log",
     conda:
         "../../envs/study_nmf.yaml"
-    threads: 2
+    threads: 1
     resources:
-        mem_mb=2000,
-        device="auto",
+        mem_mb=1000,
     params:
         code=code("study_nmf"),
-        nmf=lambda wildcards: configuration.settings(config, SAMPLES[0], "nmf"),
-        seeds=lambda wildcards: [
-            configuration.settings(config, sample, "simulate")["seed"]
-            for sample in SAMPLES
-        ],
-        ratio=0.75,
     message:
-        "choose ranks, labels and overlap of mixtures that are known"
+        "gather the mixtures of every seed"
     script:
         "../../scripts/study_nmf.py"

@@ -13,28 +13,28 @@ METRICS = {
 SCALINGS = ("sum", "norm", "max", "weight")
 
 
-def draw(rows, ranks: dict, folder) -> list:
+def draw(rows, errors: dict, folder) -> list:
     """Draw the figures of the study into a folder.
 
     Parameters
     ----------
     rows : list of tuple
-        From ``evaluation.rank_rows``.
-    ranks : dict of (kind, way) to list of (rank, true rank)
+    errors : dict of (kind, way) to list of int
+        Rank less true rank; both from `study.gather_components`.
     folder : Path
     """
-    return [_ranks(ranks, folder), _labels(rows, folder)]
+    return [_ranks(errors, folder), _labels(rows, folder)]
 
 
 @styled
-def _ranks(ranks: dict, folder):
+def _ranks(errors: dict, folder):
     """Draw how far the rank is from the truth, one panel per way, kinds down, a mark per scan."""
-    kinds = list(dict.fromkeys(kind for kind, _ in ranks))
-    ways = list(dict.fromkeys(way for _, way in ranks))
+    kinds = list(dict.fromkeys(kind for kind, _ in errors))
+    ways = list(dict.fromkeys(way for _, way in errors))
     fig = Canvas(figsize=(1.35 * len(ways) + 1, 0.26 * len(kinds) + 1.3), layout="constrained")
     axes = fig.subplots(1, len(ways), sharey=True, sharex=True, squeeze=False)[0]
     for ax, way in zip(axes, ways, strict=True):
-        off = [[rank - true for rank, true in ranks[kind, way]] for kind in kinds]
+        off = [errors[kind, way] for kind in kinds]
         ax.axvline(0, color="0.8", lw=4, zorder=0)
         for row, values in enumerate(off):
             places = row + 0.5 * (np.arange(len(values)) - (len(values) - 1) / 2) / max(len(values), 1)

@@ -1,7 +1,7 @@
 """Comparison with known truth: `compare` says how far results are from it, `rivals` what they are compared with."""
 
 from fourdstem.methods.evaluation.compare import Params, Result, compute, regions, rows
-from fourdstem.methods.evaluation.components import agreement, rank_rows, usual_ranks
+from fourdstem.methods.evaluation.components import agreement, scan_rows, usual_ranks
 from fourdstem.methods.evaluation.probabilities import outcomes, pooled, study_rows
 from fourdstem.methods.evaluation.quality import effective_number, foreign_weight, psnr
 from fourdstem.methods.evaluation.rivals import (
@@ -29,10 +29,10 @@ __all__ = [
     "outcomes",
     "pooled",
     "psnr",
-    "rank_rows",
     "regions",
     "room_for_average",
     "rows",
+    "scan_rows",
     "stored",
     "study_rows",
     "usual_ranks",

@@ -1,6 +1,6 @@
 """A factorisation against a known mixture: labels, overlap, components; and other ways to count the components."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from scipy.cluster.vq import kmeans2
@@ -145,42 +145,17 @@ def _principal(patterns, count: int):
     return values[::-1].clip(0), centred @ vectors[:, ::-1]
 
 
-STUDY_COLUMNS = ("kind", "way", "metric", "scans", "mean", "lowest", "highest")
-
-
-def rank_rows(ranks: dict, agreements: dict) -> list[tuple]:
-    """Return a table of ranks and agreements by kind of scan, and of all kinds.
+def scan_rows(kind: str, true_rank: int, ranks: dict, agreements: dict) -> list[tuple]:
+    """Return rows (kind, way, metric, value) of one scan.
 
     Parameters
     ----------
-    ranks : dict of (kind, way) to list of (rank, true rank)
-    agreements : dict of (kind, way) to list of Agreement
-
-    Returns
-    -------
-    list of tuple
-        The first names the columns. ``rank_right`` and ``rank_within_1`` are shares of the scans, ``rank_error`` the
-        difference from the truth.
+    kind : str
+    true_rank : int
+    ranks : dict of way to rank
+    agreements : dict of way to Agreement
     """
-    found: dict[tuple, list[float]] = {}
-    for (kind, way), pairs in ranks.items():
-        off = [rank - true for rank, true in pairs]
-        values = {
-            "rank_right": [float(d == 0) for d in off],
-            "rank_within_1": [float(abs(d) <= 1) for d in off],
-            "rank_error": [float(d) for d in off],
-        }
-        for metric, numbers in values.items():
-            found.setdefault((kind, way, metric), []).extend(numbers)
-            found.setdefault(("all", way, metric), []).extend(numbers)
-    for (kind, way), scans in agreements.items():
-        for metric in Agreement.__dataclass_fields__:
-            numbers = [v for v in (getattr(scan, metric) for scan in scans) if np.isfinite(v)]
-            found.setdefault((kind, way, metric), []).extend(numbers)
-            found.setdefault(("all", way, metric), []).extend(numbers)
-    rows = [STUDY_COLUMNS]
-    for key, numbers in found.items():
-        if numbers:
-            told = (np.mean(numbers), min(numbers), max(numbers))
-            rows.append((*key, len(numbers), *(f"{v:.3f}" for v in told)))
+    rows = [(kind, way, "rank_error", str(rank - true_rank)) for way, rank in ranks.items()]
+    for way, told in agreements.items():
+        rows += [(kind, way, metric, f"{value:.4f}") for metric, value in asdict(told).items() if np.isfinite(value)]
     return rows
