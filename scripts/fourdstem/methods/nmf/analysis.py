@@ -162,6 +162,7 @@ def _result(cube: Cube, recorded: Cube, data: Data, search: _Search, fit: Factor
     return Result(
         **_of_ranks(search, data, fit),
         component=shown,
+        used=(data.features.index >= 0).astype(np.uint8),
         feature=data.features.image(feature.astype(np.float32)),
         weight=weight.reshape(*scan, -1),
         background=background,

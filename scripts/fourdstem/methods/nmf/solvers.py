@@ -203,4 +203,3 @@ def _unit_norm(w: np.ndarray, h: np.ndarray) -> None:
     size[size == 0] = 1
     h /= size[:, None]
     w *= size[:, None]
-
