@@ -23,6 +23,7 @@ from fourdstem.methods.nmf.sparse import solve_sparse
 from fourdstem.methods.nmf.sweep import BEYOND, Sweep, sweep
 
 SSIM = METRICS.index("ssim")
+FINER = 0.1  # tolerance of the final fit, by that of the comparison of ranks
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def _finish(matrix: Matrix, search: _Search, params: Params, device: str) -> Fac
     """Return the best fit at the chosen rank, carried on with whole patterns."""
     best = min(search.swept.fits[search.choice.rank], key=lambda one: one.loss)
     first = best.weight, best.component
-    limits = {"tol": params.tolerance, "max_iter": params.max_iterations, "threads": matrix.threads}
+    limits = {"tol": FINER * params.tolerance, "max_iter": params.max_iterations, "threads": matrix.threads}
     if params.sparse_residual is not None:
         return solve_sparse(matrix, *first, params.sparse_residual, **limits)
     if params.method == "mu":  # was not compressed
@@ -161,6 +162,7 @@ def _result(cube: Cube, recorded: Cube, data: Data, search: _Search, fit: Factor
     return Result(
         **_of_ranks(search, data, fit),
         component=shown,
+        used=(data.features.index >= 0).astype(np.uint8),
         feature=data.features.image(feature.astype(np.float32)),
         weight=weight.reshape(*scan, -1),
         background=background,

@@ -23,7 +23,7 @@ def alternate(matrix: Matrix, w: np.ndarray, h: np.ndarray, limits, penalty: flo
     tol, max_iter = limits
     before, converged, done, cost = np.inf, False, 0, np.inf
     constant = float(sum(matrix.map(_entropy)))
-    for done in range(1, max_iter + 1):
+    for done in range(1, max_iter + 1):  # noqa: B007  told afterwards
         cost = constant + _iterate(matrix, w, h, penalty)
         if before - cost <= tol * max(abs(cost), 1e-30):
             converged = True

@@ -24,24 +24,34 @@ def hals(w, cross, gram, penalty, sweeps):
     sweeps : int
     """
     k, n = w.shape
-    rest = np.empty(TILE, np.float32)
-    less = np.float32(penalty)
+    rest, some = np.empty(TILE, np.float32), np.zeros((k + 4 - k % 4, TILE), np.float32)
+    others = np.zeros((k, some.shape[0]), np.float32)
+    others[:, :k] = gram
+    for j in range(k):
+        others[j, j] = 0
+    less, nothing = np.float32(penalty), np.float32(0)
     for begin in range(0, n, TILE):
         width = min(TILE, n - begin)
+        for j in range(k):
+            some[j, :width] = w[j, begin : begin + width]
         for _ in range(sweeps):
             for j in range(k):
-                own = gram[j, j]
-                if own <= 0:  # a component that is empty stays as it is until it has something again
+                if gram[j, j] <= 0:  # a component that is empty stays as it is until it has something again
                     continue
+                scale, wanted = np.float32(1) / gram[j, j], cross[j, begin : begin + width]
                 for t in range(width):
-                    rest[t] = cross[j, begin + t] - less
-                for i in range(k):
-                    if i != j:
-                        g = gram[j, i]
-                        for t in range(width):
-                            rest[t] -= g * w[i, begin + t]
-                for t in range(width):
-                    w[j, begin + t] = max(rest[t] / own, np.float32(0))
+                    rest[t] = wanted[t] - less
+                for i in range(0, k, 4):  # four at once: what is left is loaded and stored a quarter as often
+                    a, b, c, d = others[j, i], others[j, i + 1], others[j, i + 2], others[j, i + 3]
+                    e, f, g, h = some[i], some[i + 1], some[i + 2], some[i + 3]
+                    for t in range(TILE):
+                        rest[t] -= (a * e[t] + b * f[t]) + (c * g[t] + d * h[t])
+                own = some[j]
+                for t in range(TILE):
+                    value = rest[t] * scale
+                    own[t] = value if value > nothing else nothing
+        for j in range(k):
+            w[j, begin : begin + width] = some[j, :width]
 
 
 @numba.njit(nogil=True, cache=True)

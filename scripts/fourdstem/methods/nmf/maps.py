@@ -43,7 +43,8 @@ def sizes(component: np.ndarray, scaling: str) -> np.ndarray:
 def find_background(weight: np.ndarray, evenness: float) -> int:
     """Return the component that lies under all others, or -1.
 
-    Its weight is nowhere far from what it is elsewhere: at the 5th percentile at least ``evenness`` of the 95th. A phase
+    Its weight is nowhere far from what it is elsewhere: at the 5th percentile at least ``evenness`` of the 95th. A
+    phase
     is absent somewhere. Of several the most even one is taken.
 
     Parameters
@@ -68,7 +69,8 @@ def labels(weight: np.ndarray, lit: np.ndarray, background: int, handover: float
         Sizes taken out.
     lit : ndarray of bool, shape (n,)
     background : int
-        -1: none. Where another weight is at least ``handover`` of its weight, the label is the other's; it overlaps with
+        -1: none. Where another weight is at least ``handover`` of its weight, the label is the other's; it overlaps
+        with
         nothing.
     handover : float
     ratios : sequence of float

@@ -66,6 +66,9 @@ class Matrix:
 
     def map(self, work: Callable[[np.ndarray, int, int], Any]) -> Iterator[Any]:
         """Yield ``work(rows of x, a, b)`` of every block, in order, computed by several threads."""
+        if self.threads == 1:
+            yield from (work(self.block(*span), *span) for span in self.spans())
+            return
         with ThreadPoolExecutor(self.threads) as pool:
             yield from pool.map(lambda span: work(self.block(*span), *span), self.spans())
 

@@ -183,7 +183,7 @@ def _check(row: np.ndarray, negative: float, positive: float) -> None:
         raise InputError(
             f"{100 * negative / (negative + positive):.0f} % of the counts are negative",
             where="the pattern source of nmf",
-            expected=f"at most {100 * NEGATIVE_LIMIT:.0f} %: a factorisation without negative numbers has no use for them",
+            expected=f"at most {100 * NEGATIVE_LIMIT:.0f} %, because no mixture of patterns is negative",
             do="Set acquisition.offset_counts to what the detector reads without electrons, sum pixels by nmf.bin, or "
             "take averaged patterns.",
         )

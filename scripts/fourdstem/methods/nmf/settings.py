@@ -31,7 +31,8 @@ class Params:
     outer_px: float | None = setting(None, "Radius beyond which nothing is used; null: the whole detector.", above=0)
     weighting: str = setting(
         "counts",
-        "counts: as they are; poisson: over the root of what is expected of the pixel and the position, so that counting "
+        "counts: as they are; poisson: over the root of what is expected of the pixel and the position, so that "
+        "counting "
         "noise is the same everywhere; sqrt: the root of counts, in which patterns do not add up.",
         choices=("counts", "poisson", "sqrt"),
     )
@@ -124,6 +125,7 @@ class Result:
         "",
         "Pattern of each component, at weight 1; every pixel, whatever was masked",
     )
+    used: np.ndarray = quantity("detector_y detector_x", "", "1: pixels that were factorised")
     feature: np.ndarray = quantity("component feature_y feature_x", "", "Components as fitted, their size taken out")
     weight: np.ndarray = quantity("scan_y scan_x component", "", "Weights by the size of components; sum: counts")
     background: int = quantity("", "", "Component that lies under all others; -1: none")

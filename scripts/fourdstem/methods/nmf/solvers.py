@@ -131,7 +131,7 @@ def _multiply(w, cross, gram, penalty: float) -> None:
 _UPDATES = {"hals": _hals, "als": _least_squares, "mu": _multiply}
 
 
-def weigh(matrix: Matrix, w: np.ndarray, h: np.ndarray, update: Callable, penalty: float = 0.0):
+def weigh(matrix: Matrix, w: np.ndarray, h: np.ndarray, gram: np.ndarray, update: Callable, penalty: float = 0.0):
     """Update weights, whose components are fixed.
 
     Parameters
@@ -140,18 +140,19 @@ def weigh(matrix: Matrix, w: np.ndarray, h: np.ndarray, update: Callable, penalt
     w : ndarray of float32, shape (k, n)
         Changed.
     h : ndarray of float32, shape (k, columns)
+    gram : ndarray of float64, shape (k, k)
+        H Hᵀ.
     update : callable
         ``update(w, V hᵀ, h hᵀ, penalty)`` changes the weights of a block of rows.
 
     Returns
     -------
-    cross : ndarray of float64, shape (k, columns)
+    cross : ndarray of float32, shape (k, columns)
         W^T V.
-    gram : ndarray of float64, shape (k, k)
+    square : ndarray of float64, shape (k, k)
         W^T W.
     """
     along = h if matrix.basis is None else h @ matrix.basis.T
-    gram = _gram(h)
 
     def work(x, a, b):
         own = w[:, a:b]
@@ -162,6 +163,7 @@ def weigh(matrix: Matrix, w: np.ndarray, h: np.ndarray, update: Callable, penalt
     for one, two in matrix.map(work):
         cross += one
         square += two
+    cross = cross.astype(np.float32)
     return (cross if matrix.basis is None else cross @ matrix.basis), square
 
 
@@ -173,13 +175,16 @@ def _gram(h: np.ndarray) -> np.ndarray:
 def _alternate(matrix: Matrix, w, h, update: Callable, limits, penalty: float) -> Factors:
     tol, max_iter = limits
     best, before, converged, done = None, np.inf, False, 0
+    gram = _gram(h)
     share = 1.0 if penalty == 0 else 0.5  # of the squares that the cost counts
-    for done in range(1, max_iter + 1):
+    for done in range(1, max_iter + 1):  # noqa: B007  told afterwards
         if penalty > 0:
             _unit_norm(w, h)
-        cross, gram = weigh(matrix, w, h, update, penalty)
-        update(h, cross.astype(np.float32), gram, 0.0)
-        now = misfit(matrix.squared, cross, gram, h)
+            gram = _gram(h)
+        cross, square = weigh(matrix, w, h, gram, update, penalty)
+        update(h, cross, square, 0.0)
+        gram = _gram(h)
+        now = max(matrix.squared - 2 * float(np.vdot(cross.astype(np.float64), h)) + float((square * gram).sum()), 0.0)
         cost = now if penalty == 0 else share * now + penalty * float(w.sum(dtype=np.float64))
         if best is None or cost < best[0]:
             # Clipped least squares may get worse; what descends by itself need not be copied.
@@ -198,9 +203,3 @@ def _unit_norm(w: np.ndarray, h: np.ndarray) -> None:
     size[size == 0] = 1
     h /= size[:, None]
     w *= size[:, None]
-
-
-def misfit(squared: float, cross: np.ndarray, gram: np.ndarray, h: np.ndarray) -> float:
-    """Return ``|V - W H|²`` from |V|², W^T V (k, columns), W^T W (k, k) and H (k, columns), in float64."""
-    wide = h.astype(np.float64)
-    return max(squared - 2 * float((cross * wide).sum()) + float((gram * (wide @ wide.T)).sum()), 0.0)

@@ -44,7 +44,7 @@ def solve_sparse(
     matrix, limit = replace(matrix, threads=threads), np.float32(excess)
     w, h = np.ascontiguousarray(weight.T, np.float32), np.array(component, np.float32)
     before, converged, done, squares = np.inf, False, 0, np.inf
-    for done in range(1, max_iter + 1):
+    for done in range(1, max_iter + 1):  # noqa: B007  told afterwards
         squares, beyond = _iterate(matrix, w, h, limit)
         cost = squares / 2 + excess * beyond
         if before - cost <= tol * max(cost, EMPTY * matrix.squared):

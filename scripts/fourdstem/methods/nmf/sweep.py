@@ -1,22 +1,24 @@
-"""All ranks and starts at once: one compression for all, then one pass that makes their losses exact.
+"""All ranks and starts at once: one compression for all, then two passes that make their losses exact.
 
-With the components of a fit given, the best weights follow from the whole patterns; a pass over these computes them
-for all fits together, and with them the true loss. Only the components are those of the compressed patterns.
+All fits together take one step on whole patterns: of weights, components, and weights again, and with these the true
+loss of each.
 """
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
 from fourdstem.methods.nmf import kernels
 from fourdstem.methods.nmf.compressed import compress
 from fourdstem.methods.nmf.matrix import Matrix, wrap
-from fourdstem.methods.nmf.solvers import MAX_ITER, TOL, Factors, solve
+from fourdstem.methods.nmf.solvers import MAX_ITER, Factors, solve
 
-BEYOND = 20  # directions kept beyond the largest rank
-SETTLING = 4  # sweeps over the weights in the pass over whole patterns
+BEYOND = 28  # directions kept beyond the largest rank
+ENOUGH = 1e-5  # tolerance: losses come within a part in a thousand of what ten times less gives
+SETTLING = 4  # sweeps in a pass over whole patterns
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def sweep(
     loss: str = "frobenius",
     start: str = "nndsvda",
     seed: int = 0,
-    tol: float = TOL,
+    tol: float = ENOUGH,
     max_iter: int = MAX_ITER,
     l1_weight: float = 0.0,
     threads: int = 1,
@@ -93,26 +95,48 @@ def sweep(
 
 
 def settle(matrix: Matrix, fits: list[Factors], penalty: float = 0.0) -> list[Factors]:
-    """Return fits with the weights that whole patterns give to their components, and with their true losses."""
-    components = np.concatenate([one.component for one in fits])
+    """Return fits after a step on whole patterns, with their true losses.
+
+    One pass gives the best weights to given components, and the components that go with these; a second one the weights
+    and losses of those.
+    """
     ends = np.cumsum([0, *(len(one.component) for one in fits)])
-    spans = list(zip(ends[:-1], ends[1:], strict=True))
-    grams = [_gram(one.component) for one in fits]
+    spans = list(pairwise(ends.tolist()))
+    components = np.concatenate([one.component for one in fits])
     weights = [one.weight.T for one in fits]
+    cross, squares, _ = _pass(matrix, components, weights, spans, penalty, keep=True)
+    for i, (first, last) in enumerate(spans):
+        own = components[first:last]
+        kernels.hals(own, cross[first:last].astype(np.float32), squares[i].astype(np.float32), 0.0, SETTLING)
+    _, _, loss = _pass(matrix, components, weights, spans, penalty, keep=False)
+    parts = [components[first:last] for first, last in spans]
+    every = zip(fits, parts, loss, strict=True)
+    return [replace(one, component=h, loss=max(float(value), 0.0)) for one, h, value in every]
+
+
+def _pass(matrix: Matrix, components, weights, spans, penalty: float, keep: bool):
+    """Update the weights of all fits; return W^T V (where it is kept), W^T W and the losses."""
+    grams = [_gram(components[first:last]) for first, last in spans]
 
     def work(x, a, b):
-        crosses, change = components @ x.T, np.empty(len(fits))
+        crosses, change, squares = components @ x.T, np.empty(len(spans)), []
         for i, (first, last) in enumerate(spans):
             own, cross = weights[i][:, a:b], crosses[first:last]
             kernels.hals(own, cross, grams[i].astype(np.float32), penalty, SETTLING)
-            both = (own @ own.T).astype(np.float64)
-            change[i] = float((both * grams[i]).sum()) - 2 * float(np.vdot(own.astype(np.float64), cross))
-        return change
+            squares.append(own @ own.T)
+            change[i] = float((squares[i] * grams[i]).sum()) - 2 * float(np.vdot(own.astype(np.float64), cross))
+            crosses[first:last] = own
+        return (crosses @ x if keep else None), squares, change
 
-    loss = np.full(len(fits), matrix.squared)
-    for change in matrix.map(work):
+    total, square = np.zeros(components.shape if keep else 0), [np.zeros_like(one) for one in grams]
+    loss = np.full(len(spans), matrix.squared)
+    for cross, squares, change in matrix.map(work):
         loss += change
-    return [replace(one, loss=max(float(value), 0.0)) for one, value in zip(fits, loss, strict=True)]
+        if keep:
+            total += cross
+            for one, more in zip(square, squares, strict=True):
+                one += more
+    return total, square, loss
 
 
 def _gram(h: np.ndarray) -> np.ndarray:
