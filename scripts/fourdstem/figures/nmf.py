@@ -14,7 +14,8 @@ _SHOWN = 8  # components drawn at most, those of the most positions
 def ranks(sample):
     """Draw loss, likeness, stability and distinct clusters against the number of components."""
     found = sample.nmf
-    fig, (axes,) = maps.panels(1, (maps.CHART,) * 4, (1, 1))
+    first = (0.9, "chart", 0.25)  # room for long numbers
+    fig, (axes,) = maps.panels(1, (first, *(maps.CHART,) * 3), (1, 1))
     k = np.asarray(found.rank)
     _line(axes[0], k, found.loss, PALETTE[0], "loss", "o")
     axes[0].axvline(found.knee, color=FAINT, lw=1, ls=":", label=f"knee, {found.knee}")
