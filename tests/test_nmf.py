@@ -153,8 +153,10 @@ def test_a_name_that_is_not_known_is_refused(v, named):
 def test_the_directions_are_those_of_the_singular_value_decomposition(v):
     low = compress(wrap(v), 8, 0, passes=8)
     left, values, right = np.linalg.svd(v.astype(float), full_matrices=False)
-    assert np.allclose(np.linalg.norm(low.x, axis=0), values[:8], rtol=1e-3)
-    assert captured(low) == pytest.approx((values[:8] ** 2).sum() / (values**2).sum(), rel=1e-3)
+    found = np.linalg.norm(low.x, axis=0)
+    assert np.allclose(found[:5], values[:5], rtol=1e-5)  # beyond is noise, in which no direction stands out
+    assert np.allclose(found[5:], values[5:8], rtol=0.05) and (found[5:] < values[5:8] * (1 + 1e-5)).all()
+    assert captured(low) == pytest.approx((found**2).sum() / (values**2).sum(), rel=1e-5)
     assert np.abs((low.basis[:4] * right[:4]).sum(axis=1)) == pytest.approx(np.ones(4), abs=1e-3)
 
 
@@ -270,12 +272,19 @@ def test_memory_and_threads_do_not_change_a_bit_of_the_result(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_rank_that_is_too_large_is_told_by_redundancy_and_merged(tmp_path):
-    counts, label = film(dose=20000)
-    result = run(counts, tmp_path, rank=6, merge_correlation=0.9)
-    assert result.reason.startswith("rank 6 was set")
-    assert len(result.cluster_size_px) < (result.component_size_px > 0).sum()
-    assert result.merge_made.sum() == (result.component_size_px > 0).sum() - len(result.cluster_size_px)
+def test_two_halves_of_a_bent_stripe_are_two_components_and_one_cluster(tmp_path):
+    three, (_, label) = patterns(), film()
+    bent = three[0] * np.linspace(0.8, 1.2, three.shape[2])
+    made = np.where((label == 0)[..., None, None], three[0], three[label])
+    made[:9][label[:9] == 0] = bent
+    counts = np.random.default_rng(0).poisson(2e4 * made).astype(np.float32)
+    result = run(counts, tmp_path, rank=4, merge_correlation=0.9)
+    assert result.reason.startswith("rank 4 was set")
+    assert (result.component_size_px > 0).all() and len(result.cluster_size_px) == 3
+    assert result.merge_made.tolist() == [1, 0, 0]
+    first, second = result.merge_first[0], result.merge_second[0]
+    assert set(result.label[label == 0].tolist()) == {first, second}
+    assert len(set(result.cluster[label == 0].tolist())) == 1
     assert result.cluster_size_px.sum() == (result.label >= 0).sum()
 
 
