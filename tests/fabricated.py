@@ -7,7 +7,8 @@ import numpy as np
 
 from fourdstem import crystal, io, provenance
 from fourdstem.calibration import Acquisition
-from fourdstem.methods import evaluation, grains, nonlocal_average, orientation, preprocess, virtual_image
+from fourdstem.cube import Cube
+from fourdstem.methods import evaluation, grains, nmf, nonlocal_average, orientation, preprocess, virtual_image
 from fourdstem.schema import as_settings
 
 GOLD = "config/cif/gold.cif"
@@ -52,7 +53,7 @@ def results(
     """
     folder = Path(folder)
     rng = np.random.default_rng(0)
-    everything = ("virtual_image", "nonlocal_average", "orientation", "grains", "evaluation")
+    everything = ("virtual_image", "nonlocal_average", "nmf", "orientation", "grains", "evaluation")
     stages = everything if stages is None else stages
     acquisition = _acquisition(scan_shape, calibrated)
     grain = _grains(scan_shape, rng)
@@ -63,6 +64,10 @@ def results(
         _save(folder / "virtual_image.h5", acquisition, _virtual_image(patterns))
     if "nonlocal_average" in stages:
         _average(folder, acquisition, patterns, grain, rng)
+    if "nmf" in stages:
+        cube = Cube(patterns.astype(np.float32))
+        few = nmf.Params(source="corrected", rank_range=(2, 5), starts=2, bin=2)
+        _save(folder / "nmf.h5", acquisition, nmf.compute(cube, cube, few, 2.0, folder))
     found = {}
     if "orientation" in stages:
         for source, noise in (("corrected", 20.0), ("averaged", 1.0)):

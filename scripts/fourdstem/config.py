@@ -20,7 +20,7 @@ from fourdstem.errors import ConfigError
 
 load = config_text.load
 SCHEMA = Path(__file__).with_name("config.schema.json")
-STAGES = ("virtual_image", "denoise", "nonlocal_average", "orientation", "grains")  # those that a sample may list
+STAGES = ("virtual_image", "denoise", "nonlocal_average", "nmf", "orientation", "grains")  # that a sample may list
 RESERVED = ("provenance", "summary", "logs")  # names of folders and files beside the samples
 SCAN_SETTINGS = ("roi", "stride", "bin")
 MADE_BY = {"denoised": "denoise", "averaged": "nonlocal_average"}  # pattern source -> the stage that makes it
@@ -303,7 +303,8 @@ def stages(config: dict, name: str) -> list[str]:
     wanted = set(sample.get("stages") or ["virtual_image"])
     if "grains" in wanted:
         wanted.add("orientation")
-    sources = settings(config, name, "orientation")["sources"] if "orientation" in wanted else []
+    sources = list(settings(config, name, "orientation")["sources"]) if "orientation" in wanted else []
+    sources += [settings(config, name, "nmf")["source"]] if "nmf" in wanted else []
     wanted |= {maker for source, maker in MADE_BY.items() if source in sources}
     if "orientation" in wanted and ("simulate" in sample or "truth" in sample):
         wanted |= {"evaluation"}

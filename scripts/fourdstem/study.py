@@ -91,6 +91,42 @@ def gather_doses(tables, doses) -> list[tuple]:
     return rows
 
 
+COMPONENT_COLUMNS = ("kind", "way", "metric", "scans", "mean", "lowest", "highest")
+
+
+def gather_components(tables) -> tuple[list[tuple], dict]:
+    """Return rows (kind, way, metric, scans, mean, lowest, highest) and errors of ranks.
+
+    Parameters
+    ----------
+    tables : sequence of path-like
+        One per seed; a row per scan, way and metric.
+
+    Returns
+    -------
+    rows : list of tuple
+        The first names the columns; of every kind and of "all". ``rank_right`` and ``rank_within_1`` are shares.
+    errors : dict
+        ``{(kind, way): [rank - true rank, ...]}``.
+    """
+    values, errors = defaultdict(list), defaultdict(list)
+    for path in tables:
+        with Path(path).open(newline="", encoding="utf-8") as file:
+            for kind, way, metric, value in csv.reader(file):
+                told = {metric: float(value)}
+                if metric == "rank_error":
+                    errors[kind, way].append(int(value))
+                    told |= {"rank_right": float(int(value) == 0), "rank_within_1": float(abs(int(value)) <= 1)}
+                for name, number in told.items():
+                    values[kind, way, name].append(number)
+                    values["all", way, name].append(number)
+    rows = [COMPONENT_COLUMNS]
+    for key, found in values.items():
+        summary = (fmean(found), min(found), max(found))
+        rows.append((*key, len(found), *(f"{v:.3f}" for v in summary)))
+    return rows, dict(errors)
+
+
 def write_table(path, rows) -> None:
     """Write rows as CSV."""
     with complete_or_absent(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:

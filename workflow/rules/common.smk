@@ -137,6 +137,44 @@ def denoised_sidecar_if_read(wildcards):
     )
 
 
+def nmf_source_of(sample):
+    return configuration.settings(config, sample, "nmf")["source"]
+
+
+def averaged_if_factorised(wildcards):
+    """The averaged patterns, where they are factorised."""
+    return (
+        "results/{sample}/nonlocal_average.h5"
+        if nmf_source_of(wildcards.sample) == "averaged"
+        else []
+    )
+
+
+def averaged_sidecar_if_factorised(wildcards):
+    return (
+        "results/{sample}/provenance/nonlocal_average.json"
+        if nmf_source_of(wildcards.sample) == "averaged"
+        else []
+    )
+
+
+def denoised_if_factorised(wildcards):
+    """The denoised patterns, where they are factorised."""
+    return (
+        "results/{sample}/denoised.h5"
+        if nmf_source_of(wildcards.sample) == "denoised"
+        else []
+    )
+
+
+def denoised_sidecar_if_factorised(wildcards):
+    return (
+        "results/{sample}/provenance/denoise.json"
+        if nmf_source_of(wildcards.sample) == "denoised"
+        else []
+    )
+
+
 def denoised_if_indexed(wildcards):
     """The denoised patterns, where they are a source."""
     return (
@@ -184,7 +222,11 @@ def job_names(sample):
     names += [
         "scan",
         "preprocess",
-        *(s for s in ("virtual_image", "denoise", "nonlocal_average") if s in stages),
+        *(
+            s
+            for s in ("virtual_image", "denoise", "nonlocal_average", "nmf")
+            if s in stages
+        ),
     ]
     if "orientation" in stages:
         names += [f"orientation_{source}" for source in sources_of(sample)]

@@ -82,6 +82,37 @@ rule nonlocal_average:
         "../../scripts/nonlocal_average.py"
 
 
+rule nmf:
+    input:
+        scan=rules.scan.output.result,
+        preprocess=rules.preprocess.output.result,
+        denoise=denoised_if_factorised,
+        nonlocal_average=averaged_if_factorised,
+        sidecars=[rules.scan.output.sidecar, rules.preprocess.output.sidecar],
+        denoised_sidecar=denoised_sidecar_if_factorised,
+        averaged_sidecar=averaged_sidecar_if_factorised,
+    output:
+        result="results/{sample}/nmf.h5",
+        sidecar="results/{sample}/provenance/nmf.json",
+    log:
+        "results/{sample}/logs/nmf.log",
+    benchmark:
+        "results/{sample}/logs/nmf.benchmark.tsv"
+    conda:
+        "../../envs/nmf.yaml"
+    threads: 16
+    resources:
+        mem_mb=2000,
+        device="auto",
+    params:
+        code=code("nmf"),
+        settings=settings_of("nmf"),
+    message:
+        "{wildcards.sample}: components of patterns"
+    script:
+        "../../scripts/nmf.py"
+
+
 rule orientation:
     input:
         scan=rules.scan.output.result,

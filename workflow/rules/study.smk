@@ -124,3 +124,57 @@ rule study_faults:
         "make mistakes in configurations, damage files, and see what becomes of them"
     script:
         "../../scripts/study_faults.py"
+
+
+rule study_nmf_mixtures:
+    output:
+        table="results/{sample}/nmf_mixtures.csv",
+        sidecar="results/{sample}/provenance/study_nmf_mixtures.json",
+    log:
+        "results/{sample}/logs/study_nmf_mixtures.log",
+    conda:
+        "../../envs/study_nmf_mixtures.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        device="auto",
+    params:
+        code=code("study_nmf_mixtures"),
+        nmf=lambda wildcards: configuration.settings(config, wildcards.sample, "nmf"),
+        film=lambda wildcards: configuration.settings(
+            config, wildcards.sample, "simulate"
+        ),
+        ratio=0.75,
+    message:
+        "{wildcards.sample}: choose ranks, labels and overlap of mixtures that are known"
+    script:
+        "../../scripts/study_nmf_mixtures.py"
+
+
+rule study_nmf:
+    input:
+        tables=expand("results/{sample}/nmf_mixtures.csv", sample=SAMPLES),
+        sidecars=expand(
+            "results/{sample}/provenance/study_nmf_mixtures.json", sample=SAMPLES
+        ),
+    output:
+        table="studies/nmf.csv",
+        figures=expand(
+            "studies/nmf_{figure}.{kind}",
+            figure=("rank", "labels"),
+            kind=("png", "pdf"),
+        ),
+        sidecar="studies/provenance/nmf.json",
+    log:
+        "results/logs/study_nmf.log",
+    conda:
+        "../../envs/study_nmf.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        code=code("study_nmf"),
+    message:
+        "gather the mixtures of every seed"
+    script:
+        "../../scripts/study_nmf.py"

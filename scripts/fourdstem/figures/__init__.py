@@ -3,6 +3,7 @@
 from fourdstem.figures import (
     evaluation,
     grains,
+    nmf,
     nonlocal_average,
     orientation,
     overlap,
@@ -17,6 +18,7 @@ __all__ = [
     "Figure",
     "evaluation",
     "grains",
+    "nmf",
     "nonlocal_average",
     "orientation",
     "overlap",

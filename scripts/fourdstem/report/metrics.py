@@ -25,6 +25,9 @@ def metrics(sample: Sample) -> dict:
     if sample.nonlocal_average is not None:
         values["effective_number"] = _median(sample.nonlocal_average.effective_number)
         values["self_weight"] = _median(sample.nonlocal_average.self_weight)
+    if sample.nmf is not None:
+        values["components"] = int(sample.nmf.chosen_rank)
+        values["clusters"] = len(sample.nmf.cluster_size_px)
     for source, result in sample.orientation.items():
         good = result.phase >= 0
         values[f"{source}_indexed_share"] = _plain(good.mean())

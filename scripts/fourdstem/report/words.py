@@ -6,6 +6,7 @@ import numpy as np
 
 from fourdstem.calibration import wavelength_angstrom
 from fourdstem.figures.maps import thousands
+from fourdstem.methods.nmf import doubts as doubts_of_components
 from fourdstem.methods.nonlocal_average import doubts
 from fourdstem.methods.orientation import ALIKE_SHARE, alike_patterns, intensity_model, matters, sentence
 from fourdstem.report.sample import Sample
@@ -34,6 +35,9 @@ def headline(sample: Sample) -> Text:
     if sample.nonlocal_average is not None:
         median = _median(sample.nonlocal_average.effective_number)
         sentences.append(f"Averaging puts a median of <b>{median:.1f}</b> patterns behind each one.")
+    if sample.nmf is not None:
+        rank, clusters = int(sample.nmf.chosen_rank), len(sample.nmf.cluster_size_px)
+        sentences.append(f"Its patterns are mixtures of <b>{rank}</b> components, in {clusters} clusters.")
     if sample.orientation:
         sentences.append(_indexed(sample))
     count = len(complaints(sample))
@@ -109,6 +113,8 @@ def complaints(sample: Sample) -> list[str]:
             "virtual images that hold them are lower bounds."
         )
     lines += _missing_values(sample) + _averaging(sample)
+    found = [] if sample.nmf is None else doubts_of_components(sample.nmf)
+    lines += [f"<b>Components.</b> {doubt[0].upper()}{doubt[1:]}." for doubt in found]
     for source, result in sample.orientation.items():
         lines += _orientation(source, result) + _polish(sample, source, result)
     lines += _lost_by_averaging(sample)
@@ -199,6 +205,8 @@ def methods(sample: Sample) -> Text:
     parts = [_said_preprocess(sample, cited)]
     if sample.nonlocal_average is not None:
         parts.append(_said_average(sample, cited))
+    if sample.nmf is not None:
+        parts.append(_said_components(sample, cited))
     if sample.orientation:
         parts.append(_said_orientation(sample, cited))
     if sample.grains:
@@ -214,6 +222,9 @@ REFERENCES = {
     "nlstem": "Yang, Pierron, Kacher, Rowenhorst, arXiv:2603.30018 (2026).",
     "nlpar": "Brewick, Wright, Rowenhorst, Ultramicroscopy 200, 50 (2019), doi:10.1016/j.ultramic.2019.02.013.",
     "keenan": "Keenan, Kotula, Surf. Interface Anal. 36, 203 (2004), doi:10.1002/sia.1657.",
+    "cao": "Cao et al., Digital Discovery (2025), doi:10.1039/D5DD00071H.",
+    "hals": "Cichocki, Phan, IEICE Trans. E92-A, 708 (2009), doi:10.1587/transfun.E92.A.708.",
+    "landa": "Landa, Zhang, Kluger, SIAM J. Math. Data Sci. 4, 1420 (2022), doi:10.1137/21M1456807.",
     "faiss": "Douze et al., arXiv:2401.08281 (2024).",
     "lobato": "Lobato, Van Dyck, Acta Cryst. A 70, 636 (2014), doi:10.1107/S205327331401643X.",
     "orix": "Johnstone et al., J. Appl. Cryst. 53 (2020), doi:10.1107/S1600576720011103.",
@@ -263,6 +274,23 @@ def _said_average(sample: Sample, cited: list[str]) -> str:
     )
     text += f"similar patterns {where}, {how}, with λ = {number(float(found.lambda_))} "
     return text + f"(median effective number {_median(found.effective_number):.1f})."
+
+
+def _said_components(sample: Sample, cited: list[str]) -> str:
+    settings, found = sample.settings("nmf"), sample.nmf
+    text = f"The {settings.get('source', 'averaged')} patterns were factorised into non-negative components and weights"
+    text += _cite(cited, "cao")
+    text += (
+        f" by hierarchical alternating least squares{_cite(cited, 'hals')}" if settings.get("method") == "hals" else ""
+    )
+    text += f"; the number of components, {found.chosen_rank}"
+    if len(found.rank) > 1:
+        text += f" of {found.rank[0]} to {found.rank[-1]}, was chosen from how many patterns stand above counting noise"
+        text += f"{_cite(cited, 'landa')} and how many clusters are distinct"
+    else:
+        text += ", was given"
+    scaling = settings.get("scaling", "sum")
+    return f"{text}. A position has the label of its largest weight, components having unit {scaling}."
 
 
 def _said_orientation(sample: Sample, cited: list[str]) -> str:

@@ -1,6 +1,7 @@
 """Comparison with known truth: `compare` says how far results are from it, `rivals` what they are compared with."""
 
 from fourdstem.methods.evaluation.compare import Params, Result, compute, regions, rows
+from fourdstem.methods.evaluation.components import agreement, scan_rows, usual_ranks
 from fourdstem.methods.evaluation.probabilities import outcomes, pooled, study_rows
 from fourdstem.methods.evaluation.quality import effective_number, foreign_weight, psnr
 from fourdstem.methods.evaluation.rivals import (
@@ -19,6 +20,7 @@ __all__ = [
     "OVER_POSITIONS",
     "Params",
     "Result",
+    "agreement",
     "average_over_positions",
     "compute",
     "effective_number",
@@ -30,6 +32,8 @@ __all__ = [
     "regions",
     "room_for_average",
     "rows",
+    "scan_rows",
     "stored",
     "study_rows",
+    "usual_ranks",
 ]

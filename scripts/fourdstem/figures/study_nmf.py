@@ -1,0 +1,84 @@
+"""Figures of the study of factorisation: which rank each rule chooses, and what labels are worth."""
+
+import numpy as np
+from matplotlib.figure import Figure as Canvas
+
+from fourdstem.figures.style import save, styled
+
+METRICS = {
+    "ari": "labels: adjusted Rand index",
+    "overlap_f1": "overlap: F1",
+    "cosine_least": "worst component: cosine",
+}
+SCALINGS = ("sum", "norm", "max", "weight")
+
+
+def draw(rows, errors: dict, folder) -> list:
+    """Draw the figures of the study into a folder.
+
+    Parameters
+    ----------
+    rows : list of tuple
+    errors : dict of (kind, way) to list of int
+        Rank less true rank; both from `study.gather_components`.
+    folder : Path
+    """
+    return [_ranks(errors, folder), _labels(rows, folder)]
+
+
+@styled
+def _ranks(errors: dict, folder):
+    """Draw how far the rank is from the truth, one panel per way, kinds down, a mark per scan."""
+    kinds = list(dict.fromkeys(kind for kind, _ in errors))
+    ways = list(dict.fromkeys(way for _, way in errors))
+    fig = Canvas(figsize=(1.35 * len(ways) + 1, 0.26 * len(kinds) + 1.3), layout="constrained")
+    axes = fig.subplots(1, len(ways), sharey=True, sharex=True, squeeze=False)[0]
+    for ax, way in zip(axes, ways, strict=True):
+        off = [errors[kind, way] for kind in kinds]
+        ax.axvline(0, color="0.8", lw=4, zorder=0)
+        for row, values in enumerate(off):
+            places = row + 0.5 * (np.arange(len(values)) - (len(values) - 1) / 2) / max(len(values), 1)
+            ax.plot(values, places, "o", ms=3, mew=0)
+        every = np.concatenate(off)
+        right, near = 100 * np.mean(every == 0), 100 * np.mean(np.abs(every) <= 1)
+        name = way.replace(", ", ",\n")
+        ax.set_title(f"{name}\n{right:.0f} % right\n{near:.0f} % within 1", fontsize=7)
+        ax.set_xlabel("rank - truth", fontsize=7)
+    axes[0].set_yticks(range(len(kinds)), kinds)
+    axes[0].invert_yaxis()
+    return save(fig, folder, "nmf_rank", _CAPTIONS["rank"])
+
+
+@styled
+def _labels(rows, folder):
+    """Draw labels, overlap and components by source, weighting and scaling, at the true rank."""
+    table = {(kind, way, metric): tuple(map(float, told)) for kind, way, metric, _, *told in rows[1:]}
+    groups = list(dict.fromkeys(way.rsplit(", ", 1)[0] for _, way, _ in table if way.endswith(", sum")))
+    fig = Canvas(figsize=(2.5 * len(METRICS) + 0.5, 2.8), layout="constrained")
+    for ax, (metric, title) in zip(fig.subplots(1, len(METRICS)), METRICS.items(), strict=True):
+        for i, scaling in enumerate(SCALINGS):
+            told = [table.get(("all", f"{g}, {scaling}", metric)) for g in groups]
+            known = [k for k, t in enumerate(told) if t is not None]
+            mean, low, high = np.array([told[k] for k in known]).reshape(-1, 3).T
+            at = np.array(known) + 0.18 * (i - 1.5)
+            ax.vlines(at, low, high, color=f"C{i}", lw=1)
+            ax.plot(at, mean, "o", ms=4, color=f"C{i}", label=scaling)
+        ax.set_xticks(range(len(groups)), [g.replace(", ", "\n") for g in groups], fontsize=7)
+        ax.set_title(title, fontsize=8)
+        ax.set_ylim(-0.03, 1.03)
+    fig.axes[0].legend(title="scaling", fontsize=7, title_fontsize=7, loc="lower left")
+    return save(fig, folder, "nmf_labels", _CAPTIONS["labels"])
+
+
+_CAPTIONS = {
+    "rank": (
+        "How far the number of components is from the truth: every mark is one scan, of seeds that nothing was tuned "
+        "on; doses are 1,000 electrons per pattern where the name does not say. All ways see the same averaged "
+        "patterns and candidates; the stage and 'noise alone' see the recorded counts too."
+    ),
+    "labels": (
+        "What the scaling of components before weights are compared is worth, at the true rank, by pattern source and "
+        "weighting: mean (dot) and range (line) over all scans; overlap over those where any position overlaps. "
+        "'weight' sets the largest weight of each component to 1. Components do not depend on the scaling."
+    ),
+}

@@ -1,0 +1,24 @@
+"""Factorise patterns into components, choose how many, and map them."""
+
+from fourdstem.stage import stage
+
+with stage(snakemake) as job:
+    from pathlib import Path
+
+    from fourdstem import io
+    from fourdstem.methods import nmf as method
+
+    params = job.settings(method.Params)
+    radius = float(io.read(job.input.preprocess, "beam_radius_px"))
+    options = {"memory_mb": job.memory_mb, "threads": job.threads}
+    with (
+        io.open_patterns(params.source, job.input, **options) as cube,
+        io.open_corrected(job.input.scan, job.input.preprocess, **options) as recorded,
+        io.create(job.output.result, job.process, cube.acquisition) as file,
+    ):
+        folder = Path(job.output.result).parent
+        result = method.compute(cube, recorded, params, radius, folder, job.device, job.say)
+        file.write(result)
+        file.note("component", scaling=params.scaling)
+    for doubt in method.doubts(result):
+        job.say(f"warning: {doubt}")
