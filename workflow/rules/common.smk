@@ -77,6 +77,11 @@ def cif_files(wildcards):
     return list(configuration.cif_files(config, wildcards.sample).values())
 
 
+def template_files(wildcards):
+    """Pictures and masks that the templates of a sample are read from."""
+    return configuration.template_files(config, wildcards.sample)
+
+
 def phase_names(wildcards):
     return list(configuration.cif_files(config, wildcards.sample))
 
@@ -184,7 +189,11 @@ def job_names(sample):
     names += [
         "scan",
         "preprocess",
-        *(s for s in ("virtual_image", "denoise", "nonlocal_average") if s in stages),
+        *(
+            s
+            for s in ("virtual_image", "denoise", "nonlocal_average", "template_mask")
+            if s in stages
+        ),
     ]
     if "orientation" in stages:
         names += [f"orientation_{source}" for source in sources_of(sample)]
