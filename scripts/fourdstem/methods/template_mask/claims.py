@@ -88,7 +88,7 @@ def judge(seen: Contrast, decoy: Contrast, control: Contrast | None, elsewhere: 
     shown = f"the control has {control.value:.3g} ± {control.sigma:.2g}"
     if differs and empty:
         return "detected", f"{text}; the mask was learned elsewhere, and {shown}"
-    return "consistent with", f"{text}; the mask was learned elsewhere, but {shown}, which is not empty"
+    return "consistent with", f"{text}; the mask was learned elsewhere, but {shown}: not empty (limit {EMPTY:.0%})"
 
 
 def correlation(image: np.ndarray, template: np.ndarray, area=None) -> float:
@@ -99,7 +99,7 @@ def correlation(image: np.ndarray, template: np.ndarray, area=None) -> float:
     return float(a @ b / size) if size > 0 else np.nan
 
 
-def expected_bias(pixels: int, positions: int) -> float:
+def expected_bias(pixels: float, positions: int) -> float:
     """Return the correlation of in-sample image and template on pure noise, √(g/(1+g)), g = pixels / positions."""
     g = pixels / positions
     return float(np.sqrt(g / (1 + g)))

@@ -72,7 +72,9 @@ def integrate(field: np.ndarray, variance: np.ndarray, step) -> tuple[np.ndarray
     Solved in Fourier space over the scan, mirrored so that its edges do not meet; noise is white and passes the same
     filter.
     """
-    field = np.nan_to_num(field - np.nanmean(field, axis=(1, 2), keepdims=True))
+    known = np.isfinite(field)
+    mean = np.where(known, field, 0).sum(axis=(1, 2)) / np.maximum(known.sum(axis=(1, 2)), 1)
+    field = np.nan_to_num(field - mean[:, None, None])
     ny, nx = field.shape[1:]
     fy = np.block([[field[0], field[0][:, ::-1]], [-field[0][::-1], -field[0][::-1, ::-1]]])
     fx = np.block([[field[1], -field[1][:, ::-1]], [field[1][::-1], -field[1][::-1, ::-1]]])
@@ -81,5 +83,6 @@ def integrate(field: np.ndarray, variance: np.ndarray, step) -> tuple[np.ndarray
     slow = k2 < (SLOWEST * np.sqrt(k2.max())) ** 2
     gain = np.where(slow, 0.0, 1 / (2 * np.pi * np.where(slow, 1.0, k2)))
     potential = np.fft.ifft2(-1j * gain * (ky * np.fft.fft2(fy) + kx * np.fft.fft2(fx))).real[:ny, :nx]
-    noise = np.nanmean(variance[0]) * np.mean((gain * ky) ** 2) + np.nanmean(variance[1]) * np.mean((gain * kx) ** 2)
+    level = [float(v[np.isfinite(v)].mean()) if np.isfinite(v).any() else 0.0 for v in variance]
+    noise = level[0] * np.mean((gain * ky) ** 2) + level[1] * np.mean((gain * kx) ** 2)
     return potential, np.full((ny, nx), noise)

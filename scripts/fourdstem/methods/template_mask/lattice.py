@@ -42,7 +42,8 @@ def reflections(image: np.ndarray, step, most: int = 40) -> tuple[np.ndarray, np
     found = top & half & (length > lowest) & (length < 1 / SHORTEST_ANGSTROM) & (power > SIGNIFICANT)
     order = np.argsort(-power[found], kind="stable")[:most]
     g, strength = frequency[found][order], power[found][order]
-    g = np.array([_refined(image, step, one) for one in g]).reshape(-1, 2)
+    seen = windowed(image)
+    g = np.array([top_near(seen, step, one) for one in g]).reshape(-1, 2)
     if len(g) < 2 or not (np.abs(_sine(g, g[0])) > 0.2).any():
         largest = float(power[half & (length > lowest) & (length < 1 / SHORTEST_ANGSTROM)].max(initial=0.0))
         raise InputError(
@@ -55,26 +56,36 @@ def reflections(image: np.ndarray, step, most: int = 40) -> tuple[np.ndarray, np
 
 
 def _sine(g, other):
-    return np.cross(g, other) / (np.linalg.norm(g, axis=1) * np.linalg.norm(other) + 1e-300)
+    return (g[:, 0] * other[1] - g[:, 1] * other[0]) / (np.linalg.norm(g, axis=1) * np.linalg.norm(other) + 1e-300)
 
 
-def amplitude(image: np.ndarray, step, g: np.ndarray) -> np.ndarray:
-    """Return the Fourier amplitudes of a windowed image at frequencies ``g`` (n, 2), 1/Å; origin at position (0, 0)."""
+def windowed(image: np.ndarray) -> np.ndarray:
+    """Return an image without its mean under a window that sums to 1, ready for `amplitude`."""
     window = np.hanning(image.shape[0] + 2)[1:-1, None] * np.hanning(image.shape[1] + 2)[None, 1:-1]
-    weighted = (image - (image * window).sum() / window.sum()) * window
-    y, x = (np.arange(n) * s for n, s in zip(image.shape, step, strict=True))
-    along_y = np.exp(-2j * np.pi * np.outer(g[:, 0], y))
-    along_x = np.exp(-2j * np.pi * np.outer(g[:, 1], x))
-    return ((along_y @ weighted) * along_x).sum(axis=1) / window.sum()
+    window = window / window.sum()
+    return (image - (image * window).sum()) * window
 
 
-def _refined(image, step, g, reach=None):
-    """Return the local maximum of the spectrum near ``g``."""
-    size = reach or 0.6 / max(n * s for n, s in zip(image.shape, step, strict=True))
+def amplitude(seen: np.ndarray, step, g: np.ndarray) -> np.ndarray:
+    """Return Fourier amplitudes of a windowed image at frequencies ``g`` (n, 2), 1/Å; origin at position (0, 0)."""
+    along_y, along_x = _waves(seen, step, g[:, 0], g[:, 1])
+    return ((along_y @ seen) * along_x).sum(axis=1)
+
+
+def _waves(seen, step, gy, gx):
+    y, x = (np.arange(n) * s for n, s in zip(seen.shape, step, strict=True))
+    return np.exp(-2j * np.pi * np.outer(gy, y)), np.exp(-2j * np.pi * np.outer(gx, x))
+
+
+def top_near(seen: np.ndarray, step, g: np.ndarray) -> np.ndarray:
+    """Return the strongest frequency (2,) of a windowed image within less than a resolution of ``g``."""
+    size = 0.6 / max(n * s for n, s in zip(seen.shape, step, strict=True))
+    offset = np.linspace(-1, 1, 5)
     for _ in range(3):
-        offset = np.stack(np.meshgrid(*[np.linspace(-1, 1, 5)] * 2, indexing="ij"), -1).reshape(-1, 2) * size
-        power = np.abs(amplitude(image, step, g + offset)) ** 2
-        g = g + offset[power.argmax()]
+        gy, gx = g[0] + offset * size, g[1] + offset * size
+        along_y, along_x = _waves(seen, step, gy, gx)
+        top = np.unravel_index(np.abs(along_y @ seen @ along_x.T).argmax(), (5, 5))
+        g = np.array([gy[top[0]], gx[top[1]]])
         size *= 0.4
     return g
 

@@ -93,8 +93,7 @@ class Form:
     @property
     def linear(self) -> bool:
         """Whether leaving a position out is a subtraction."""
-        own = np.arange(len(self.partner))
-        return self.params.mask == "signed" and not self.params.significance and bool((self.partner == own).all())
+        return self.params.mask == "signed" and not self.params.significance
 
     @property
     def sign(self) -> int:
@@ -219,11 +218,11 @@ def leave_one_out(source, question: Question, learned: Learned, shape: Form, var
         own[fixed] = 0.0
     first = [int(np.flatnonzero(question.of == r)[0]) for r in range(len(question.region))]
     if shape.linear:
-        gain = np.stack(
-            [shape.gain(learned.std[j]) / np.where(learned.std[j] > 0, learned.std[j], np.inf) for j in first]
-        )
+        std = learned.std[first]
+        gain = np.stack([shape.gain(s) for s in std])
+        inverse = np.where(std > 0, 1 / np.where(std > 0, std, 1.0), 0.0)
         mean = np.ascontiguousarray(learned.mean[first])
-        made, spread = stream.images(source, columns, lambda rows, _: scatter(rows, mean, gain))
+        made, spread = stream.images(source, columns, lambda rows, _: scatter(rows, mean, gain, inverse, shape.partner))
         fair = made[:many] - own * spread[question.of]
         return Images(fair, made[:many], made[many:])
     gain = np.stack([shape.gain(s) for s in learned.std])
@@ -238,16 +237,21 @@ def leave_one_out(source, question: Question, learned: Learned, shape: Form, var
 
 
 @numba.njit(nogil=True, cache=True)
-def scatter(rows, mean, gain):
-    """Return ``Σ_k gain_k (X_k - mean_k)²`` per row (n, pixel) and region, float64 (n, region)."""
+def scatter(rows, mean, gain, inverse, partner):
+    """Return what rows put into their own images: ``Σ_k gain_k d_k (d_k/std_k + d_p/std_p) / 2``, p opposite k.
+
+    ``d = X - mean``; rows (n, pixel), the rest (region, pixel) and partner (pixel,); float64 (n, region).
+    """
     out = np.zeros((rows.shape[0], mean.shape[0]))
+    scaled = np.empty(rows.shape[1])
     for i in range(rows.shape[0]):
         for j in range(mean.shape[0]):
+            for k in range(rows.shape[1]):
+                scaled[k] = (rows[i, k] - mean[j, k]) * inverse[j, k]
             total = 0.0
             for k in range(rows.shape[1]):
-                d = rows[i, k] - mean[j, k]
-                total += gain[j, k] * d * d
-            out[i, j] = total
+                total += gain[j, k] * (rows[i, k] - mean[j, k]) * (scaled[k] + scaled[partner[k]])
+            out[i, j] = 0.5 * total
     return out
 
 

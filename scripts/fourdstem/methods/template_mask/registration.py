@@ -15,6 +15,8 @@ POWER = 1.6  # of the atomic number: what an annular detector sees of a column
 BLUR_ANGSTROM = 0.3
 SCALES = np.linspace(0.94, 1.06, 7)  # of the stated scan step
 LARGEST_STRAIN = 0.12
+EXPECTED_STRAIN = 0.01
+BRIGHT = 0.35  # of the brightest column: what the distortion is fitted to
 SMALLEST_AGREEMENT = 0.5
 SAME_ANGSTROM = 0.05  # atoms nearer than this along the beam are one column
 
@@ -161,10 +163,11 @@ def _laid(picture, cell: Cell, step) -> Registration | None:
     index, g, wave = _model(cell, limit)
     angle, scale = _turn(picture, g, np.abs(wave), step)
     turn = scale * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    matrix = _refine(picture, g, np.abs(wave), turn, step)
+    seen = lattice.windowed(picture)
+    matrix = _refine(seen, g, np.abs(wave), turn, step)
     if np.abs(np.linalg.svd(matrix)[1] - 1).max() > LARGEST_STRAIN:
         return None
-    found = lattice.amplitude(picture, step, g @ matrix)
+    found = lattice.amplitude(seen, step, g @ matrix)
     basis = cell.basis @ np.linalg.inv(matrix).T
     best = (-1.0, None, 1)
     for sign in (1, -1):  # half a turn changes no spacing
@@ -201,18 +204,32 @@ def _turn(picture, g, weight, step) -> tuple[float, float]:
 
 
 def _refine(picture, g, weight, matrix, step):
-    """Fit the (2, 2) matrix with ``g @ matrix`` on the peaks of the spectrum, from short to long vectors."""
+    """Fit the (2, 2) matrix with ``g @ matrix`` on the peaks of the spectrum, from short to long vectors.
+
+    A small scan fixes a peak to a tenth of its width only; there a turned and scaled crystal is believed within
+    `EXPECTED_STRAIN`.
+    """
+    blur = 0.1 / (np.array(picture.shape) * step).min()
     length = np.linalg.norm(g, axis=1)
     strong = weight > 0.08 * weight.max()
     for share in (0.5, 0.75, 1.0, 1.0):
         chosen = strong & (length <= share * length[strong].max() + 1e-9)
         if chosen.sum() < 3:
             continue
-        seen = np.array([lattice._refined(picture, step, one) for one in g[chosen] @ matrix])
+        seen = np.array([lattice.top_near(picture, step, one) for one in g[chosen] @ matrix])
         strength = np.abs(lattice.amplitude(picture, step, seen))[:, None]
-        solved = np.linalg.lstsq(g[chosen] * strength, seen * strength, rcond=None)[0]
+        belief = strength * blur / (EXPECTED_STRAIN * length[chosen, None])
+        design = np.concatenate([g[chosen] * strength, g[chosen] * belief])
+        target = np.concatenate([seen * strength, g[chosen] @ _similar(matrix) * belief])
+        solved = np.linalg.lstsq(design, target, rcond=None)[0]
         matrix = solved if np.isfinite(solved).all() else matrix
     return matrix
+
+
+def _similar(matrix):
+    """Return the rotation and scale nearest to a (2, 2) matrix."""
+    a, b = matrix[0, 0] + matrix[1, 1], matrix[0, 1] - matrix[1, 0]
+    return 0.5 * np.array([[a, b], [-b, a]])
 
 
 def _origin(model, found, index, basis) -> tuple[float, np.ndarray]:
@@ -235,7 +252,7 @@ def _origin(model, found, index, basis) -> tuple[float, np.ndarray]:
 def _bent(picture, laid: Registration, step, order: int) -> Registration:
     """Let columns leave the lattice by a polynomial, fitted to where the bright and lonely ones are seen."""
     brightness = np.array([sum(n * z**POWER for z, n in a.items()) for a in laid.cell.atoms])
-    chosen = np.flatnonzero(brightness > 0.6 * brightness.max())
+    chosen = np.flatnonzero(brightness > BRIGHT * brightness.max())
     sites = laid.all_sites(chosen, picture.shape, step)
     inside = ((sites >= 0) & (sites <= np.array(picture.shape) - 1)).all(axis=1)
     sites = sites[inside]

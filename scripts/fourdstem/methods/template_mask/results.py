@@ -125,11 +125,12 @@ def gather(scene: Scene, source: stream.Source, shown, fitted: Fitted, notes: li
     variance = _variance(scene, source, fitted)
     pull = _pulls(scene, fitted.images.fair, shape)
     against = _against_classical(scene, shown, raw[:many], shape)
+    free = source.pixels / (2 if scene.params.symmetrise else 1)  # opposite pixels count as one
     return Result(
         species=tuple(s.name for s in scene.prepared.species),
         mask=_unbinned(fitted.weights[:many], source).astype(np.float32),
         image_sigma=np.sqrt(variance).astype(np.float32),
-        correlation_by_noise=np.array([claims.expected_bias(source.pixels, n) for n in scene.question.count[:many]]),
+        correlation_by_noise=np.array([claims.expected_bias(free, n) for n in scene.question.count[:many]]),
         pull=pull,
         cross_talk_partial=_partial_talk(scene, fitted, raw[:many]),
         centre_px=source.centre_px,

@@ -52,7 +52,10 @@ class Params:
         choices=["correlation", "standardised"],
     )
     partial: bool = setting(False, "Take from each template what the other species' templates explain.")
-    symmetrise: bool = setting(False, "Make masks equal at opposite pixels.")
+    symmetrise: bool = setting(
+        True,
+        "Make masks equal at opposite pixels: what differs there only moves columns, and draws them to the template.",
+    )
     significance: float = setting(
         0.0, "Keep only correlations beyond this many standard deviations of chance; 0 = all.", minimum=0, maximum=10
     )

@@ -118,10 +118,10 @@ def decoys(species: list[Species], basis, shape, step, seed: int) -> list[tuple[
             continue
         shifts = _shifts(basis, own, rng)
         inner = own[_inside(own, shape, step)]
-        nearest = np.array([np.quantile(tree.query(inner + s)[0], 0.1) for s in shifts])
+        moved = (inner[None] + shifts[:, None]).reshape(-1, 2)
+        nearest = np.quantile(tree.query(moved)[0].reshape(len(shifts), -1), 0.1, axis=1)
         empty = shifts[nearest.argmax()]
-        alone = cKDTree(own)
-        apart = np.array([np.quantile(alone.query(inner + s)[0], 0.1) for s in shifts])
+        apart = np.quantile(cKDTree(own).query(moved)[0].reshape(len(shifts), -1), 0.1, axis=1)
         far = np.linalg.norm(shifts - empty, axis=1)
         wrong = shifts[np.argmax(np.minimum(apart, 1.0) + np.minimum(far, 1.0) - 0.5 * nearest / nearest.max())]
         made.append(tuple(Species(one.name, one.site_px + s / step, one.width_angstrom) for s in (empty, wrong)))
