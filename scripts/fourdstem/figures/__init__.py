@@ -9,6 +9,7 @@ from fourdstem.figures import (
     poles,
     preprocess,
     probability,
+    template_mask,
     virtual_image,
 )
 from fourdstem.figures.style import Figure
@@ -23,5 +24,6 @@ __all__ = [
     "poles",
     "preprocess",
     "probability",
+    "template_mask",
     "virtual_image",
 ]

@@ -25,6 +25,11 @@ def metrics(sample: Sample) -> dict:
     if sample.nonlocal_average is not None:
         values["effective_number"] = _median(sample.nonlocal_average.effective_number)
         values["self_weight"] = _median(sample.nonlocal_average.self_weight)
+    if sample.template_mask is not None:
+        found_masks = sample.template_mask
+        for k, name in enumerate(found_masks.species):
+            values[f"mask_{name}_contrast_to_noise"] = _plain(found_masks.contrast_to_noise[k])
+            values[f"mask_{name}_pull"] = _plain(found_masks.pull[k])
     for source, result in sample.orientation.items():
         good = result.phase >= 0
         values[f"{source}_indexed_share"] = _plain(good.mean())
