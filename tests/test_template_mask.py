@@ -319,6 +319,13 @@ def test_positions_find_displaced_columns_and_their_sigma_is_what_repetition_sho
     assert np.nanmean(sigma[inside]) == pytest.approx(scatter, rel=0.25)
 
 
+def test_two_columns_that_share_a_peak_have_no_positions():
+    places = np.array([[20.0, 20.0], [20.0, 22.0], [20.0, 40.0]])
+    image = 100 * sites.gaussians(places, 0.45, (48, 56), np.array(STEP))
+    found, _ = peaks.positions(image, 1.0, places, STEP, 0.35)
+    np.testing.assert_array_equal(np.isfinite(found[:, 0]), [False, False, True])
+
+
 def test_positions_are_not_published_where_peaks_follow_the_template(scan):
     found = compute(cube_of(scan), settings(largest_pull=0.0))
     assert np.isnan(found.column_position_px).all()

@@ -85,17 +85,17 @@ def numbers(sample):
     found = sample.template_mask
     many = len(found.species)
     tall = max(2.3, 0.3 * len(found.classical_name) + 0.5)
-    fig = Canvas(figsize=(10.4, tall + 0.75))
+    fig = Canvas(figsize=(11.2, tall + 0.75))
     bottom, height = 0.6 / (tall + 0.75), (tall - 0.25) / (tall + 0.75)
-    bars = fig.add_axes([0.06, bottom, 0.26, height])
+    bars = fig.add_axes([0.06, bottom, 0.25, height])
     _bars(bars, found)
     ours = np.concatenate([found.cross_talk, found.cross_talk_partial])
     labels = [*found.species, *(f"{n}, partial" for n in found.species)]
     for left, values, rows, title in (
-        (0.425, ours, labels, "cross-talk: masks"),
-        (0.76, found.classical_cross_talk, [SHORT[n] for n in found.classical_name], "cross-talk: classical"),
+        (0.41, ours, labels, "cross-talk: masks"),
+        (0.73, found.classical_cross_talk, [SHORT[n] for n in found.classical_name], "cross-talk: classical"),
     ):
-        ax = fig.add_axes([left, bottom, 0.045 * many + 0.03, height])
+        ax = fig.add_axes([left, bottom, min(0.04 * many + 0.02, 0.2), height])
         image = ax.imshow(values, cmap="RdBu_r", norm=Normalize(-1, 1), aspect="auto")
         ax.set(xticks=range(many), xticklabels=found.species, yticks=range(len(rows)), yticklabels=rows, title=title)
         ax.set_xlabel("template of")
@@ -136,7 +136,7 @@ def _numbers_caption(found) -> str:
 def columns(sample):
     """Draw where columns lie against their sites, for the species whose positions may be published."""
     found = sample.template_mask
-    step = np.asarray(sample.step)
+    step = np.asarray(sample.step or (1.0, 1.0))
     shown = [k for k in range(len(found.species)) if np.isfinite(_moves(found, k, step)).any()] or [0]
     fig, (axes,) = maps.panels(1, (maps.BAR,) * len(shown), sample.scan_shape, sample.step, width=2.6)
     for ax, k in zip(axes, shown, strict=True):
@@ -175,7 +175,7 @@ def _columns_caption(found, step) -> str:
             lines.append(f"{escape(name)}: none (pull {found.pull[k]:.2f})")
     return (
         "<b>Columns against their sites.</b> Arrows, eight times enlarged, from the site in the template to the peak "
-        "in the image; only for species whose peaks do not follow a shifted template (pull). Neighbours nearer than the "
-        "width of a peak draw it towards them, which counting noise does not tell: compare like sites with others. "
+        "in the image; only for species whose peaks do not follow a shifted template (pull). Neighbours nearer than a "
+        "peak's width draw it towards them, which counting noise does not tell: compare like sites with others. "
         f"{'; '.join(lines)}. All columns: template_mask.csv."
     )

@@ -120,7 +120,7 @@ def species(sample: Sample) -> Text:
     for k, name in enumerate(found.species):
         control = "–"
         if np.isfinite(found.control_contrast[k]):
-            control = f"{number(found.control_contrast[k], 3)} ± {number(found.control_contrast_sigma[k], 2)}"
+            control = f"{found.control_contrast[k]:.1f} ± {found.control_contrast_sigma[k]:.1f}"
         rows.append(
             (
                 name,
@@ -128,7 +128,7 @@ def species(sample: Sample) -> Text:
                 f"{found.correlation[k]:.2f}",
                 f"{found.correlation_in_sample[k]:.2f} ({found.correlation_by_noise[k]:.2f})",
                 f"{found.decoy_correlation[k]:.2f}, {found.wrong_correlation[k]:.2f}",
-                f"{number(found.contrast[k], 3)} ± {number(found.contrast_sigma[k], 2)}",
+                f"{found.contrast[k]:.1f} ± {found.contrast_sigma[k]:.1f}",
                 control,
                 f"{found.contrast_to_noise[k]:.1f}",
                 f"{found.decoy_contrast_to_noise[k]:.1f}, {found.wrong_contrast_to_noise[k]:.1f}",

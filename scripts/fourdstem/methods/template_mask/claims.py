@@ -73,11 +73,11 @@ def judge(seen: Contrast, decoy: Contrast, control: Contrast | None, elsewhere: 
     a periodic crystal any template makes its own image, one at an empty site included.
     """
     if not seen.p < alpha:
-        chance = f"columns stand {seen.value:.3g} ± {seen.sigma:.2g} above background (p = {seen.p:.2g})"
+        chance = f"columns stand {_text(seen)} above background (p = {seen.p:.2g})"
         return "not seen", f"{chance}, which chance may do at α = {alpha:g}"
-    text = f"{seen.columns} columns stand {seen.value:.3g} ± {seen.sigma:.2g} above background (p = {seen.p:.1g})"
+    text = f"{seen.columns} columns stand {_text(seen)} above background (p = {seen.p:.1g})"
     if np.isfinite(decoy.value):
-        text += f"; the same template at empty sites gives {decoy.value:.3g} ± {decoy.sigma:.2g}"
+        text += f"; the same template at empty sites gives {_text(decoy)}"
     if not elsewhere:
         return "consistent with", f"{text}; the mask was learned where it is shown"
     if control is None or not control.columns:
@@ -85,10 +85,15 @@ def judge(seen: Contrast, decoy: Contrast, control: Contrast | None, elsewhere: 
     error = float(np.hypot(seen.sigma, control.sigma))
     differs = stats.norm.sf((seen.value - control.value) / error) < alpha if error > 0 else False
     empty = control.p >= alpha or control.value < EMPTY * seen.value
-    shown = f"the control has {control.value:.3g} ± {control.sigma:.2g}"
+    shown = f"the control has {_text(control)}"
     if differs and empty:
         return "detected", f"{text}; the mask was learned elsewhere, and {shown}"
     return "consistent with", f"{text}; the mask was learned elsewhere, but {shown}: not empty (limit {EMPTY:.0%})"
+
+
+def _text(found: Contrast) -> str:
+    digits = int(np.clip(2 - np.floor(np.log10(max(found.sigma, 1e-9))) - 1, 0, 6))
+    return f"{found.value:.{digits}f} ± {found.sigma:.{digits}f}"
 
 
 def correlation(image: np.ndarray, template: np.ndarray, area=None) -> float:

@@ -2,6 +2,7 @@
 
 import numpy as np
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 PATCH_ANGSTROM = 0.7
 FINE_ANGSTROM = 0.05
@@ -51,7 +52,7 @@ def positions(image, variance, columns_px, step, core: float) -> tuple[np.ndarra
     -------
     place, sigma : ndarray of shape (column, 2)
         Peak and its standard deviation by counting noise, px; NaN where there is no peak within ``core`` of the
-        column, or the scan ends.
+        column, or the scan ends, or where two columns share one peak.
     """
     step = np.asarray(step)
     radius = max(core, 1.9 * float(step.max()))
@@ -72,7 +73,21 @@ def positions(image, variance, columns_px, step, core: float) -> tuple[np.ndarra
             at = at + found / step
         else:
             place[i], sigma[i] = at, error / step
+    merged = unresolved(place, columns_px)
+    place[merged], sigma[merged] = np.nan, np.nan
     return place, sigma
+
+
+def unresolved(place: np.ndarray, columns_px: np.ndarray) -> np.ndarray:
+    """Tell which columns share their peak with a neighbour: found at less than half of the distance of their sites."""
+    out = np.zeros(len(place), bool)
+    if len(place) > 1:
+        near = np.minimum(len(place), 4)
+        apart, index = cKDTree(columns_px).query(columns_px, k=near)
+        for k in range(1, near):
+            found = np.linalg.norm(place - place[index[:, k]], axis=1)
+            out |= found < 0.5 * apart[:, k]
+    return out
 
 
 def _vertex(offset, values, variance):

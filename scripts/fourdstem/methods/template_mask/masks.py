@@ -132,6 +132,12 @@ def form(params: Params, source: stream.Source, beam_radius_px: float) -> Form:
         other = twice[:, None] - places
         inside = ((other >= 0) & (other < np.array(source.shape)[:, None])).all(axis=0)
         partner[inside] = other[0, inside] * source.shape[1] + other[1, inside]
+        whole = np.stack(
+            [source.usable[i :: source.bin_px, j :: source.bin_px][: source.shape[0], : source.shape[1]].reshape(-1)
+             for i in range(source.bin_px) for j in range(source.bin_px)]
+        ).any(axis=0)  # fmt: skip
+        alone = ~(whole & whole[partner])
+        partner[alone] = np.flatnonzero(alone)
     return Form(params, allowed.reshape(-1), partner)
 
 

@@ -231,6 +231,7 @@ def _columns(scene: Scene, shown, fair, variance, pull, best, shape) -> dict:
         found = sigma = np.full((len(place), 2), np.nan)
         if np.abs(pull[k]) <= params.largest_pull:
             found, sigma = columns.positions(fair[k], variance[k], place, scene.step, params.core_angstrom)
+            found[_in_control(scene, k, place)] = np.nan
         other = shown[best[k]] if best[k] else np.zeros(shape)
         bright = 1.0 if claims.correlation(other, scene.question.template[k]) > 0 else -1.0
         rival, _ = columns.positions(bright * other, 1.0, place, scene.step, params.core_angstrom)
@@ -244,6 +245,15 @@ def _columns(scene: Scene, shown, fair, variance, pull, best, shape) -> dict:
         "column_sigma_px": joined["sigma"].astype(np.float32),
         "classical_position_px": joined["classical"].astype(np.float32),
     }
+
+
+def _in_control(scene: Scene, k: int, place: np.ndarray) -> np.ndarray:
+    """Tell which columns lie where the species is known to be missing: what peaks there is something else."""
+    limits = scene.prepared.template[k].control
+    if limits is None:
+        return np.zeros(len(place), bool)
+    y0, y1, x0, x1 = limits
+    return (place[:, 0] >= y0) & (place[:, 0] < y1) & (place[:, 1] >= x0) & (place[:, 1] < x1)
 
 
 def column_rows(result: Result, step) -> list[tuple]:
