@@ -8,7 +8,16 @@ import numpy as np
 from fourdstem import crystal, io, provenance
 from fourdstem.calibration import Acquisition
 from fourdstem.cube import Cube
-from fourdstem.methods import evaluation, grains, nmf, nonlocal_average, orientation, preprocess, virtual_image
+from fourdstem.methods import (
+    evaluation,
+    grains,
+    nmf,
+    nonlocal_average,
+    orientation,
+    preprocess,
+    template_mask,
+    virtual_image,
+)
 from fourdstem.schema import as_settings
 
 GOLD = "config/cif/gold.cif"
@@ -53,7 +62,10 @@ def results(
     """
     folder = Path(folder)
     rng = np.random.default_rng(0)
-    everything = ("virtual_image", "nonlocal_average", "nmf", "orientation", "grains", "evaluation")
+    everything = (
+        *("virtual_image", "nonlocal_average", "nmf", "template_mask"),
+        *("orientation", "grains", "evaluation"),
+    )
     stages = everything if stages is None else stages
     acquisition = _acquisition(scan_shape, calibrated)
     grain = _grains(scan_shape, rng)
@@ -68,6 +80,8 @@ def results(
         cube = Cube(patterns.astype(np.float32))
         few = nmf.Params(source="corrected", rank_range=(2, 5), starts=2, bin=2)
         _save(folder / "nmf.h5", acquisition, nmf.compute(cube, cube, few, 2.0, folder))
+    if "template_mask" in stages:
+        _save(folder / "template_mask.h5", acquisition, _template_mask(scan_shape, detector, rng))
     found = {}
     if "orientation" in stages:
         for source, noise in (("corrected", 20.0), ("averaged", 1.0)):
@@ -187,6 +201,21 @@ def _virtual_image(patterns):
         dark_field_inner_px=5.0,
         dark_field_outer_px=23.0,
     )
+
+
+def _template_mask(shape, detector, rng):
+    """Two species with every number that a report shows; of the second one positions are not published."""
+    kinds = template_mask.Result.__dataclass_fields__
+    sizes = {"species": 2, "scan_y": shape[0], "scan_x": shape[1], "detector_y": detector, "detector_x": detector}
+    sizes |= {"classical": 3, "column": 5, "yx": 2, "vector": 2}
+    values = {name: rng.normal(size=[sizes[a] for a in kinds[name].metadata["axes"]]) for name in kinds}
+    names = {"species": ("Fe", "Li"), "statement": ("detected", "not seen"), "reason": ("it shows < 3", "it does not")}
+    names |= {"classical_best": ("bright_field", "integrated_centre_of_mass"), "note": "few positions"}
+    names |= {"classical_name": ("bright_field", "annular_dark_field", "integrated_centre_of_mass")}
+    site = rng.uniform(0, 1, (5, 2)) * (np.array(shape) - 1)
+    place = np.where(np.arange(5)[:, None] < 3, site + 0.3, np.nan)
+    columns = {"column_species": np.array([0, 0, 0, 1, 1]), "column_site_px": site, "column_position_px": place}
+    return template_mask.Result(**{**values, **names, **columns, "detector_bin": 2, "registration": 0.8})
 
 
 def _average(folder, acquisition, patterns, grain, rng) -> None:

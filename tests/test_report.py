@@ -116,6 +116,7 @@ def test_harm_done_by_averaging_is_a_warning_where_the_truth_is_known(values):
 
 def test_methods_cite_only_what_ran(values, tmp_path):
     everything = report.methods(report.read(**values)).html
+    assert "10.1038/s43246-026-01134-9" in everything
     assert "arXiv:2603.30018" in everything and "10.1107/S205327331401643X" in everything
     little = report.methods(report.read(**results(tmp_path / "film", stages=()))).html
     assert "2603.30018" not in little and "Laue" not in little and "Snakemake" in little
@@ -169,3 +170,13 @@ def test_the_table_of_grains_states_twins_beside_chance_and_texture_beside_few_g
     assert [row[:2] for row in rows] == [["corrected", "gold"], ["averaged", "gold"]]
     assert rows[1][2] == str(len(found.grain_size_px))
     assert rows[1][7].endswith("(1.8 %)") and "±" in rows[1][9]
+
+
+def test_the_table_of_species_says_what_is_claimed_and_against_which_null(values):
+    sample = report.read(**values)
+    said = report.species(sample).html
+    found = sample.template_mask
+    for word in ("Fe", "Li", "detected", "not seen", f"{found.pull[0]:.2f}", f"{found.correlation[1]:.2f}"):
+        assert word in said
+    assert "template_mask" in report.sections(sample)
+    assert "template_mask" not in report.sections(dataclasses.replace(sample, template_mask=None))

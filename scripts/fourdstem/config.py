@@ -20,12 +20,14 @@ from fourdstem.errors import ConfigError
 
 load = config_text.load
 SCHEMA = Path(__file__).with_name("config.schema.json")
-STAGES = ("virtual_image", "denoise", "nonlocal_average", "nmf", "orientation", "grains")  # that a sample may list
+# Those that a sample may list.
+STAGES = ("virtual_image", "denoise", "nonlocal_average", "nmf", "template_mask", "orientation", "grains")
 RESERVED = ("provenance", "summary", "logs")  # names of folders and files beside the samples
 SCAN_SETTINGS = ("roi", "stride", "bin")
 MADE_BY = {"denoised": "denoise", "averaged": "nonlocal_average"}  # pattern source -> the stage that makes it
 NEEDED_BY = {  # acquisition keys without which a stage means nothing
     "orientation": ("beam_energy_kev", "detector_pixel_inv_angstrom"),
+    "template_mask": ("scan_step_angstrom",),
 }
 
 
@@ -159,12 +161,38 @@ def _check_settings(config: dict, name: str) -> list[str]:
             mistakes.append(
                 f"{where}: virtual_image.dark_field_inner_{unit} {inner:g} is not below {outer:g}, the outer one"
             )
+    if "template_mask" in stages(config, name):
+        mistakes += _check_templates(config, name)
     own = Path("results", name).resolve()
     for key in ("file", "truth"):
         path = sample_named(config, name).get(key)
         if path is not None and own in Path(path).resolve().parents:
             mistakes.append(f"{where}: {key} {path} lies among the results of this sample; move it elsewhere")
     return mistakes
+
+
+def _check_templates(config: dict, name: str) -> list[str]:
+    """Say which templates name no source, a file that is missing, or a phase that the sample does not have."""
+    where, mistakes = f"sample {name}", []
+    found = settings(config, name, "template_mask")["templates"]
+    if not found:
+        mistakes.append(f"{where}: stage template_mask needs at least one block under `template_mask: templates:`")
+    phases = list(cif_files(config, name))
+    for entry in found:
+        place = f"{where}: template {_short(entry.get('species'))}"
+        given = [key for key in ("element", "sublattice", "file") if entry.get(key) is not None]
+        if len(given) != 1:
+            said = " and ".join(given) or "none of them"
+            mistakes.append(f"{place} gives {said}; give one of element, sublattice, file")
+        if entry.get("phase") is not None and entry["phase"] not in phases:
+            mistakes.append(f"{place}: phase {shown(entry['phase'])}{_did_you_mean(entry['phase'], phases)}")
+        if entry.get("element") is not None and not phases:
+            mistakes.append(f"{place} is projected from a CIF, but the sample has no `phases:`")
+        for path in template_files(config, name, entry):
+            mistakes += _missing_file(place, "file", path)
+    names = [str(entry.get("species")) for entry in found]
+    twice = sorted({n for n in names if names.count(n) > 1})
+    return mistakes + [f"{where}: two templates are named {_short(n)}; give each its own species" for n in twice]
 
 
 def _check_roi(where: str, roi) -> list[str]:
@@ -314,6 +342,13 @@ def stages(config: dict, name: str) -> list[str]:
 def needed_acquisition(config: dict, name: str) -> list[str]:
     """Return the acquisition keys that some stage of the sample cannot do without."""
     return sorted({key for stage in stages(config, name) for key in NEEDED_BY.get(stage, ())})
+
+
+def template_files(config: dict, name: str, entry: dict | None = None) -> list[str]:
+    """Return the pictures and masks that templates of a sample are read from; those that a run makes only if all."""
+    entries = settings(config, name, "template_mask")["templates"] if entry is None else [entry]
+    paths = [e[key] for e in entries for key in ("file", "learned") if e.get(key) is not None]
+    return [p for p in dict.fromkeys(paths) if entry is None or Path(p).parts[:1] != ("results",)]
 
 
 def cif_files(config: dict, name: str) -> dict[str, str]:

@@ -15,6 +15,7 @@ SETTINGS = (
     "denoise",
     "nonlocal_average",
     "nmf",
+    "template_mask",
     "orientation",
     "grains",
     "evaluation",
@@ -28,6 +29,7 @@ RESULTS = {  # file under results/{sample}/ -> method that makes it
     "denoised.h5": "denoise",
     "nonlocal_average.h5": "nonlocal_average",
     "nmf.h5": "nmf",
+    "template_mask.h5": "template_mask",
     "orientation/{source}.h5": "orientation",
     "grains/{source}.h5": "grains",
     "evaluation.h5": "evaluation",
@@ -44,6 +46,7 @@ def build_schema() -> dict:
     """Return the JSON schema of the whole configuration."""
     params = {stage: json_schema(_method(stage).Params) for stage in (*SETTINGS, *GENERAL, "simulate", "scan")}
     scan = params["scan"]["properties"]
+    params["template_mask"]["properties"]["templates"]["items"] = _template()
     sample = {
         "name": {**NAME, "description": "Folder of its results; letters, digits, - and _."},
         "file": {"type": "string", "description": "The raw file."},
@@ -80,6 +83,12 @@ def build_schema() -> dict:
         },
         "$defs": {**params, "acquisition": json_schema(Acquisition)},
     }
+
+
+def _template() -> dict:
+    block = {**json_schema(_method("template_mask").Template), "required": ["species"]}
+    block["properties"]["species"] = {**NAME, "description": block["properties"]["species"]["description"]}
+    return block
 
 
 def _names(item: dict, **more) -> dict:
@@ -143,6 +152,9 @@ def config_readme(schema: dict) -> str:
         definition = schema["$defs"][name]
         title = {"acquisition": "samples[].acquisition", "simulate": "samples[].simulate"}.get(name, name)
         parts.append(_table(title, definition["properties"], definition["description"]))
+        if name == "template_mask":
+            block = definition["properties"]["templates"]["items"]
+            parts.append(_table("template_mask.templates[]", block["properties"], block["description"]))
     return "\n".join(parts)
 
 
@@ -194,6 +206,7 @@ NaN means "not measured", -1 "no label". Counts are as recorded; positions are (
 | `{sample}/figures/` | every figure as PNG and PDF |
 | `{sample}/orientation/{source}.ang`, `.ctf`, `_orix.h5` | orientation map for other programs: docs/frames.md |
 | `{sample}/grains/{source}.csv`, `{source}_boundaries.csv` | grains; classes of boundaries, with lengths |
+| `{sample}/template_mask.csv` | atom columns: sites, positions where they may be believed, displacements |
 | `{sample}/evaluation.csv` | success against known truth, where it is known |
 | `{sample}/provenance/*.json` | one sidecar per job: inputs, outputs, settings, versions, leaked modules, time |
 | `{sample}/logs/` | what each job said |

@@ -280,13 +280,8 @@ def open_scan(scan, *, memory_mb: float = 2000, threads: int = 1):
     """Yield the recorded counts of ``scan.h5`` as a `Cube`; its ``valid`` is the user's mask."""
     with h5py.File(scan, "r") as file:
         data = _counts(file, scan)
-        yield Cube(
-            data,
-            acquisition=read_acquisition(scan),
-            valid=read(scan, "mask"),
-            memory_mb=memory_mb,
-            threads=threads,
-        )
+        known, valid = read_acquisition(scan), read(scan, "mask")
+        yield Cube(data, acquisition=known, valid=valid, memory_mb=memory_mb, threads=threads)
 
 
 def _counts(file, scan):
@@ -321,6 +316,17 @@ def open_corrected(scan, preprocess, *, memory_mb: float = 2000, threads: int = 
             read(preprocess, "centre_px"), matrix, bad, float(np.nan_to_num(offset)), gain, noise, found == 3
         )
         yield dataclasses.replace(cube, correction=correction, valid=read(preprocess, "valid"))
+
+
+@contextmanager
+def open_recorded(scan, preprocess, **options):
+    """Yield recorded counts for what may not be centred one by one: the correction's centres are the descan surface.
+
+    Read ``cube.data``, not `Cube.read`; bad and masked pixels are 0 in ``valid``.
+    """
+    with open_corrected(scan, preprocess, **options) as cube:
+        known = dataclasses.replace(cube.correction, centre_px=read(preprocess, "centre_surface_px"))
+        yield dataclasses.replace(cube, correction=known, valid=(~known.bad).astype(np.uint8))
 
 
 @contextmanager
@@ -361,12 +367,9 @@ def _made(source: str, file, stage: str):
         If it was not made.
     """
     if not file or not Path(file).is_file():
-        raise InputError(
-            f"no {source} patterns",
-            where="orientation: sources",
-            expected=f"the result of {stage}",
-            do=f"Add {stage} to the sample's stages, or index the source corrected alone.",
-        )
+        do = f"Add {stage} to the sample's stages, or index the source corrected alone."
+        where, expected = "orientation: sources", f"the result of {stage}"
+        raise InputError(f"no {source} patterns", where=where, expected=expected, do=do)
     return file
 
 
@@ -393,9 +396,5 @@ def open_patterns(source: str, inputs, *, memory_mb: float = 2000, threads: int 
         with open_averaged(file, read_acquisition(inputs.scan), **options) as cube:
             yield cube
     else:
-        raise InputError(
-            f"no pattern source {source!r}",
-            where="orientation: sources",
-            expected="corrected, denoised or averaged",
-            do="Name one of these.",
-        )
+        known, found = "corrected, denoised or averaged", f"no pattern source {source!r}"
+        raise InputError(found, where="orientation: sources", expected=known, do="Name one of these.")

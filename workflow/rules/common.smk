@@ -77,6 +77,11 @@ def cif_files(wildcards):
     return list(configuration.cif_files(config, wildcards.sample).values())
 
 
+def template_files(wildcards):
+    """Pictures and masks that the templates of a sample are read from."""
+    return configuration.template_files(config, wildcards.sample)
+
+
 def phase_names(wildcards):
     return list(configuration.cif_files(config, wildcards.sample))
 
@@ -224,7 +229,13 @@ def job_names(sample):
         "preprocess",
         *(
             s
-            for s in ("virtual_image", "denoise", "nonlocal_average", "nmf")
+            for s in (
+                "virtual_image",
+                "denoise",
+                "nonlocal_average",
+                "nmf",
+                "template_mask",
+            )
             if s in stages
         ),
     ]

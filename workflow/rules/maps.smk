@@ -113,6 +113,36 @@ rule nmf:
         "../../scripts/nmf.py"
 
 
+rule template_mask:
+    input:
+        scan=rules.scan.output.result,
+        preprocess=rules.preprocess.output.result,
+        sidecars=[rules.scan.output.sidecar, rules.preprocess.output.sidecar],
+        cif=cif_files,
+        templates=template_files,
+    output:
+        result="results/{sample}/template_mask.h5",
+        table="results/{sample}/template_mask.csv",
+        sidecar="results/{sample}/provenance/template_mask.json",
+    log:
+        "results/{sample}/logs/template_mask.log",
+    benchmark:
+        "results/{sample}/logs/template_mask.benchmark.tsv"
+    conda:
+        "../../envs/template_mask.yaml"
+    threads: 16
+    resources:
+        mem_mb=1000,
+    params:
+        code=code("template_mask"),
+        settings=settings_of("template_mask"),
+        phases=phase_names,
+    message:
+        "{wildcards.sample}: masks and images of the templates"
+    script:
+        "../../scripts/template_mask.py"
+
+
 rule orientation:
     input:
         scan=rules.scan.output.result,

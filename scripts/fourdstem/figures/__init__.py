@@ -10,6 +10,7 @@ from fourdstem.figures import (
     poles,
     preprocess,
     probability,
+    template_mask,
     virtual_image,
 )
 from fourdstem.figures.style import Figure
@@ -25,5 +26,6 @@ __all__ = [
     "poles",
     "preprocess",
     "probability",
+    "template_mask",
     "virtual_image",
 ]

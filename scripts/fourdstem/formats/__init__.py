@@ -7,6 +7,7 @@ acquisition, in the units of `calibration.Acquisition`.
 from fourdstem.formats.hdf5 import list_candidates
 from fourdstem.formats.mask import read_mask
 from fourdstem.formats.opening import SUFFIXES, open_raw
+from fourdstem.formats.pictures import read_picture
 from fourdstem.formats.raw import RawScan
 
-__all__ = ["SUFFIXES", "RawScan", "list_candidates", "open_raw", "read_mask"]
+__all__ = ["SUFFIXES", "RawScan", "list_candidates", "open_raw", "read_mask", "read_picture"]

@@ -43,9 +43,23 @@ def read_mask(path, detector_shape) -> np.ndarray:
     return mask
 
 
+def read_image(path, expected: str) -> np.ndarray:
+    """Return an image file as float64 (y, x); the mean of its colours, without an alpha channel.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or no image.
+    """
+    image = np.asarray(_read(Path(path), expected), float)
+    if image.ndim == 3 and image.shape[2] in (2, 3, 4):
+        image = image[..., : image.shape[2] - (image.shape[2] % 2 == 0)].mean(axis=2)
+    return image
+
+
 def _read(path: Path, expected: str) -> np.ndarray:
     try:
         return np.load(path, allow_pickle=False) if path.suffix.lower() == ".npy" else imageio.imread(path)
     except Exception as error:  # image libraries raise whatever they like on a broken file
         found = "no such file" if not path.is_file() else f"no readable image ({error})"
-        raise InputError(found, where=str(path), expected=expected, do="Correct acquisition.mask.") from error
+        raise InputError(found, where=str(path), expected=expected, do="Correct the path, or the file.") from error

@@ -114,6 +114,34 @@ def grains(sample: Sample) -> Text:
     return table(header, rows, tuple(range(2, len(header))))
 
 
+def species(sample: Sample) -> Text:
+    """Return one row per species of the template masks: what is claimed, and against which null."""
+    found, rows = sample.template_mask, []
+    for k, name in enumerate(found.species):
+        control = "–"
+        if np.isfinite(found.control_contrast[k]):
+            control = f"{found.control_contrast[k]:.1f} ± {found.control_contrast_sigma[k]:.1f}"
+        rows.append(
+            (
+                name,
+                found.statement[k],
+                f"{found.correlation[k]:.2f}",
+                f"{found.correlation_in_sample[k]:.2f} ({found.correlation_by_noise[k]:.2f})",
+                f"{found.decoy_correlation[k]:.2f}, {found.wrong_correlation[k]:.2f}",
+                f"{found.contrast[k]:.1f} ± {found.contrast_sigma[k]:.1f}",
+                control,
+                f"{found.contrast_to_noise[k]:.1f}",
+                f"{found.decoy_contrast_to_noise[k]:.1f}, {found.wrong_contrast_to_noise[k]:.1f}",
+                f"{np.nanmax(np.abs(found.classical_contrast_to_noise[:, k])):.1f}",
+                f"{found.pull[k]:.2f}",
+            )
+        )
+    head = ("species", "statement", "image and template", "in-sample (by noise alone)", "at empty, wrong sites")
+    head += ("contrast (counts)", "in the control", "contrast to noise", "its like at empty, wrong sites")
+    head += ("best classical", "pull")
+    return table(head, rows, tuple(range(2, len(head))))
+
+
 def _class_share(found, phase: int, name: str) -> tuple[float, float]:
     """Share of a class in the boundaries of a phase, and at random; NaN where the phase has no such class."""
     for k, (one, of) in enumerate(zip(found.class_name, found.class_phase, strict=True)):

@@ -36,6 +36,10 @@ def number(value, digits: int = 4) -> str:
         return "–"
     if isinstance(value, bool | str):
         return str(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {number(v, digits)}" for key, v in value.items())
+    if isinstance(value, list | tuple) and value and isinstance(value[0], dict):
+        return "; ".join(number(v, digits) for v in value)
     if isinstance(value, list | tuple):
         return " × ".join(number(v, digits) for v in value) or "none"
     if isinstance(value, int | np.integer):

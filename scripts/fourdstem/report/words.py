@@ -207,6 +207,8 @@ def methods(sample: Sample) -> Text:
         parts.append(_said_average(sample, cited))
     if sample.nmf is not None:
         parts.append(_said_components(sample, cited))
+    if sample.template_mask is not None:
+        parts.append(_said_masks(sample, cited))
     if sample.orientation:
         parts.append(_said_orientation(sample, cited))
     if sample.grains:
@@ -219,6 +221,7 @@ def methods(sample: Sample) -> Text:
 
 
 REFERENCES = {
+    "masks": "Xie et al., Commun. Mater. 7, 124 (2026), doi:10.1038/s43246-026-01134-9.",
     "nlstem": "Yang, Pierron, Kacher, Rowenhorst, arXiv:2603.30018 (2026).",
     "nlpar": "Brewick, Wright, Rowenhorst, Ultramicroscopy 200, 50 (2019), doi:10.1016/j.ultramic.2019.02.013.",
     "keenan": "Keenan, Kotula, Surf. Interface Anal. 36, 203 (2004), doi:10.1002/sia.1657.",
@@ -291,6 +294,19 @@ def _said_components(sample: Sample, cited: list[str]) -> str:
         text += ", was given"
     scaling = settings.get("scaling", "sum")
     return f"{text}. A position has the label of its largest weight, components having unit {scaling}."
+
+
+def _said_masks(sample: Sample, cited: list[str]) -> str:
+    found, settings = sample.template_mask, sample.settings("template_mask")
+    ways = {"leave_one_out": "leaving each position out of the mask that it is imaged by, in closed form"}
+    ways |= {"split": "splitting counts binomially into halves", "folds": "leaving out tiles of the scan in turn"}
+    names, way = ", ".join(map(escape, found.species)), ways[settings.get("cross_fit", "leave_one_out")]
+    text = f"Images of {names} were made by template-derived masks{_cite(cited, 'masks')}"
+    text += " (signed correlation of each detector pixel with the template"
+    text += ", equal at opposite pixels" if settings.get("symmetrise", True) else ""
+    text += ", partial to the other species" if settings.get("partial") else ""
+    text += f"), cross-fitted by {way}; the same templates at empty and at wrong sites, and templates shifted by "
+    return text + f"{number(settings.get('shift_angstrom', 0.2))} Å, served as controls. "
 
 
 def _said_orientation(sample: Sample, cited: list[str]) -> str:

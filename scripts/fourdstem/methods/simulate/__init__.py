@@ -13,7 +13,7 @@ from fourdstem.calibration import Acquisition, wavelength_angstrom
 from fourdstem.crystal import Crystal
 from fourdstem.cube import UNIT, Correction, Cube, Unit
 from fourdstem.geometry import corrected_to_recorded
-from fourdstem.methods.simulate import bloch, detector
+from fourdstem.methods.simulate import atomic, bloch, detector
 from fourdstem.methods.simulate.film import Film, descan, grow
 from fourdstem.methods.simulate.rehearsal import PATCH, conditions, rehearse
 from fourdstem.methods.simulate.settings import Params, Result, acquisition
@@ -48,8 +48,10 @@ def compute(params: Params, crystals: list[Crystal], out, threads: int = 1) -> R
     Raises
     ------
     InputError
-        If the first phase is not cubic.
+        If the first phase of a film is not cubic, or the settings do not fit the crystal.
     """
+    if params.specimen == "atomic":
+        return atomic.recorded(params, crystals, out, threads)
     scene = _scene(params, crystals, threads)
     bad = detector.faults(params)
     centre = descan(params)

@@ -11,7 +11,11 @@ from fourdstem.schema import quantity, setting
 class Params:
     """A simulated specimen and how it was recorded."""
 
-    specimen: str = setting("film", "What is simulated: a nanocrystalline film of a cubic phase.", choices=["film"])
+    specimen: str = setting(
+        "film",
+        "A nanocrystalline film of a cubic phase, or one crystal down a zone axis at atomic resolution.",
+        choices=["film", "atomic"],
+    )
     seed: int = setting(1, "Seed of the specimen and of the noise.", minimum=0, maximum=2**31)
     scan_shape: tuple[int, int] = setting((64, 64), "Positions along scan_y and scan_x.", minimum=8, maximum=4096)
     detector_shape: tuple[int, int] = setting(
@@ -24,7 +28,7 @@ class Params:
         0.0203, "|g| per detector pixel, without the factor 2 pi.", above=0, maximum=0.5
     )
     beam_energy_kev: float = setting(200.0, "Energy of the beam electrons.", minimum=20, maximum=1000)
-    convergence_mrad: float = setting(1.0, "Semi-angle of convergence; the radius of a disk.", minimum=0.1, maximum=20)
+    convergence_mrad: float = setting(1.0, "Semi-angle of convergence; the radius of a disk.", minimum=0.1, maximum=60)
     precession_mrad: float = setting(17.0, "Precession angle; 0 = none.", minimum=0, maximum=50)
     precession_azimuths: int = setting(24, "Beam directions averaged over one turn.", minimum=3, maximum=360)
     scan_rotation_deg: float = setting(0.0, "Turns detector axes onto scan axes.", minimum=-360, maximum=360)
@@ -71,6 +75,23 @@ class Params:
         maximum=200,
     )
     most_beams: int = setting(300, "Largest number of beams that interact.", minimum=2, maximum=1000)
+    zone_axis: tuple[int, int, int] = setting(
+        (0, 0, 1), "Atomic: direction [u, v, w] along which the beam travels.", minimum=-20, maximum=20
+    )
+    crystal_rotation_deg: float = setting(
+        0.0, "Atomic: shortest projected lattice vector, from +x towards +y (down).", minimum=-180, maximum=180
+    )
+    vacancy_element: str | None = setting(None, "Atomic: this element is missing in the right part of the scan.")
+    vacancy_share: float = setting(
+        0.5, "Atomic: share of the scan in which the vacancy element is missing.", minimum=0, maximum=1
+    )
+    displaced_element: str | None = setting(None, "Atomic: this element lies beside the sites of the CIF.")
+    displacement_angstrom: tuple[float, float] = setting(
+        (0.0, 0.0),
+        "Atomic: how far, across and along the shortest projected lattice vector.",
+        minimum=-2,
+        maximum=2,
+    )
 
 
 @dataclass(frozen=True)
@@ -96,6 +117,11 @@ class Result:
     scattered_electrons: np.ndarray = quantity(
         "scan_y scan_x", "counts", "electrons recorded by good pixels outside the direct disk"
     )
+    vacant: np.ndarray | None = quantity(
+        "scan_y scan_x", "", "1 where the vacancy element is missing (atomic)", default=None
+    )
+    column_px: np.ndarray | None = quantity("column yx", "px", "true places of atom columns (atomic)", default=None)
+    column_number: np.ndarray | None = quantity("column", "", "atomic number of each column (atomic)", default=None)
 
 
 def acquisition(params: Params) -> dict:

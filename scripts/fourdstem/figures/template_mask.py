@@ -1,0 +1,181 @@
+"""Figures of template-derived masks: images beside decoys and classical ones, masks, cross-talk, columns."""
+
+from html import escape
+
+import numpy as np
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure as Canvas
+
+from fourdstem.figures import maps
+from fourdstem.figures.style import FAINT, INK, PALETTE, save, styled
+
+SHORT = {
+    "bright_field": "BF", "annular_bright_field": "ABF", "enhanced_annular_bright_field": "eABF",
+    "annular_dark_field": "ADF", "differential_phase": "DPC", "centre_of_mass_y": "CoM y",
+    "centre_of_mass_x": "CoM x", "integrated_centre_of_mass": "iCoM",
+}  # fmt: skip
+MOST_ARROWS = 400
+
+
+@styled
+def images(sample):
+    """Draw, per species, template, image, image of empty sites, and the best classical image."""
+    found = sample.template_mask
+    fig, axes = maps.panels(
+        len(found.species), (maps.PLAIN, maps.BAR, maps.BAR, maps.BAR), sample.scan_shape, sample.step, width=2.1
+    )
+    for k, (row, name) in enumerate(zip(axes, found.species, strict=True)):
+        maps.show(row[0], _shade(found.template[k]), sample.step, f"{name}: template")
+        limits = maps.span(found.image[k])
+        shown = {"cmap": "gray", "label": "counts"}
+        maps.show(row[1], found.image[k], sample.step, f"{name}: {found.statement[k]}", limits=limits, **shown)
+        maps.show(row[2], found.decoy_image[k], sample.step, "template at empty sites", **shown)
+        best = found.classical_best[k]
+        rival = found.classical_image[list(found.classical_name).index(best)] if best else np.zeros(sample.scan_shape)
+        unit = "px" if "centre_of_mass" in best and not best.startswith("int") else "arbitrary"
+        unit = "counts" if best.endswith("field") else unit
+        maps.show(row[3], rival, sample.step, f"best classical: {SHORT.get(best, '–')}", cmap="gray", label=unit)
+    return save(fig, sample.figures, "template_mask_images", _images_caption(found))
+
+
+def _shade(values) -> np.ndarray:
+    """Return a grey picture (scan_y, scan_x, 3) of a template."""
+    low, high = float(np.min(values)), float(np.max(values))
+    return np.repeat(((values - low) / max(high - low, 1e-12))[..., None], 3, axis=-1)
+
+
+def _images_caption(found) -> str:
+    lines = "; ".join(
+        f"{escape(n)} <b>{s}</b>: {escape(why)}"
+        for n, s, why in zip(found.species, found.statement, found.reason, strict=True)
+    )
+    return (
+        "<b>Images by template-derived masks</b>, cross-fitted: no position takes part in the mask that it is imaged "
+        "by. Beside each the image that the same template makes of <b>empty sites</b>, and the classical image with "
+        "the largest contrast to noise for this species. In a periodic crystal any template makes its own image: a "
+        "species is there only where its columns show and the empty sites do not, and “detected” needs a mask learned "
+        f"elsewhere and a control without the species. {lines}. Grey scales end at the 1st and 99th percentile."
+    )
+
+
+@styled
+def masks(sample):
+    """Draw the mask of each species."""
+    found = sample.template_mask
+    fig, (axes,) = maps.panels(1, (maps.BAR,) * len(found.species), sample.detector_shape, None, width=1.8)
+    for ax, name, mask in zip(axes, found.species, found.mask, strict=True):
+        top = float(np.percentile(np.abs(mask), 99.8)) or 1.0
+        image = maps.pattern(
+            ax, mask, sample.acquisition.pixel_inv_angstrom, name, norm=Normalize(-top, top), cmap="RdBu_r"
+        )
+        maps.colour_bar(ax, image, "weight")
+    caption = (
+        "<b>Masks</b>: what the counts of each pixel are multiplied by, the correlation of the pixel with the template "
+        "(by its standard deviation where weights are standardised). Red: brighter at the columns. Speckle without any "
+        "structure is noise: more positions, larger pixels or a `significance` help. "
+        f"Detector pixels summed: {int(found.detector_bin)} x {int(found.detector_bin)}. "
+        f"{escape(found.note).capitalize()}"
+    )
+    return save(fig, sample.figures, "template_mask_masks", caption)
+
+
+@styled
+def numbers(sample):
+    """Draw contrast to noise beside classical images, and cross-talk."""
+    found = sample.template_mask
+    many = len(found.species)
+    tall = max(2.3, 0.3 * len(found.classical_name) + 0.5)
+    fig = Canvas(figsize=(11.2, tall + 0.75))
+    bottom, height = 0.6 / (tall + 0.75), (tall - 0.25) / (tall + 0.75)
+    bars = fig.add_axes([0.06, bottom, 0.25, height])
+    _bars(bars, found)
+    ours = np.concatenate([found.cross_talk, found.cross_talk_partial])
+    labels = [*found.species, *(f"{n}, partial" for n in found.species)]
+    for left, values, rows, title in (
+        (0.41, ours, labels, "cross-talk: masks"),
+        (0.73, found.classical_cross_talk, [SHORT[n] for n in found.classical_name], "cross-talk: classical"),
+    ):
+        ax = fig.add_axes([left, bottom, min(0.04 * many + 0.02, 0.2), height])
+        image = ax.imshow(values, cmap="RdBu_r", norm=Normalize(-1, 1), aspect="auto")
+        ax.set(xticks=range(many), xticklabels=found.species, yticks=range(len(rows)), yticklabels=rows, title=title)
+        ax.set_xlabel("template of")
+        for (i, j), value in np.ndenumerate(np.asarray(values)):
+            colour = "white" if abs(value) > 0.6 else INK
+            ax.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=7, color=colour)
+        maps.colour_bar(ax, image, "correlation")
+    return save(fig, sample.figures, "template_mask_numbers", _numbers_caption(found))
+
+
+def _bars(ax, found) -> None:
+    groups = {
+        "mask": np.abs(found.contrast_to_noise),
+        "empty sites": np.abs(found.decoy_contrast_to_noise),
+        "best classical": np.nanmax(np.abs(np.nan_to_num(found.classical_contrast_to_noise)), axis=0),
+    }
+    place = np.arange(len(found.species))
+    for i, ((name, values), colour) in enumerate(zip(groups.items(), (PALETTE[0], FAINT, PALETTE[1]), strict=True)):
+        ax.bar(place + 0.27 * (i - 1), np.nan_to_num(values), 0.25, color=colour, label=name)
+    ax.set(xticks=place, xticklabels=found.species, ylabel="contrast to counting noise", title="contrast to noise")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.set_ylim(0, 1.3 * max(float(np.nanmax(np.nan_to_num(v))) for v in groups.values()) or 1.0)
+    ax.legend(loc="upper right")
+
+
+def _numbers_caption(found) -> str:
+    best = [SHORT.get(name, "–") for name in found.classical_best]
+    pairs = ", ".join(f"{escape(n)}: {b}" for n, b in zip(found.species, best, strict=True))
+    return (
+        "<b>Contrast to noise</b>: mean of the positions at columns less mean of the background, by the counting noise "
+        f"of a position of the background; best classical images: {pairs}. <b>Cross-talk</b>: correlation of an image "
+        "(row) with the template of a species (column); partial masks are blind to what the other templates explain. "
+        "Values off the diagonal as large as on it mean that the image shows both species."
+    )
+
+
+@styled
+def columns(sample):
+    """Draw where columns lie against their sites, for the species whose positions may be published."""
+    found = sample.template_mask
+    step = np.asarray(sample.step or (1.0, 1.0))
+    shown = [k for k in range(len(found.species)) if np.isfinite(_moves(found, k, step)).any()] or [0]
+    fig, (axes,) = maps.panels(1, (maps.BAR,) * len(shown), sample.scan_shape, sample.step, width=2.6)
+    for ax, k in zip(axes, shown, strict=True):
+        mine = found.column_species == k
+        move, place = _moves(found, k, step), found.column_site_px[mine] * step
+        limits = maps.span(found.image[k])
+        maps.show(ax, found.image[k], sample.step, found.species[k], cmap="gray", limits=limits, label="counts")
+        good = np.isfinite(move).all(axis=1)
+        if good.any():
+            stride = max(1, int(good.sum()) // MOST_ARROWS)
+            y, x = place[good][::stride].T
+            dy, dx = move[good][::stride].T
+            style = {"color": PALETTE[5], "width": 0.006, "angles": "xy", "scale_units": "xy", "scale": 1 / 8}
+            ax.quiver(x, y, dx, dy, **style)
+    return save(fig, sample.figures, "template_mask_columns", _columns_caption(found, step))
+
+
+def _moves(found, k: int, step) -> np.ndarray:
+    """Return displacements (n, 2) in Å of one species' columns from their sites; NaN where not published."""
+    mine = found.column_species == k
+    return (np.asarray(found.column_position_px, float)[mine] - found.column_site_px[mine]) * step
+
+
+def _columns_caption(found, step) -> str:
+    lines = []
+    for k, name in enumerate(found.species):
+        move = _moves(found, k, step)
+        good = np.isfinite(move).all(axis=1)
+        if good.any():
+            sigma = np.asarray(found.column_sigma_px, float)[found.column_species == k][good] * step
+            mean, rms = 100 * move[good].mean(axis=0), 100 * np.sqrt((move[good] ** 2).mean())
+            text = f"{good.sum()} of {len(move)} columns, mean ({mean[0]:+.1f}, {mean[1]:+.1f}) pm (y, x), "
+            text += f"rms {rms:.1f} pm, counting noise {100 * np.median(sigma):.1f} pm, pull {found.pull[k]:.2f}"
+            lines.append(f"{escape(name)}: {text}")
+        else:
+            lines.append(f"{escape(name)}: none (pull {found.pull[k]:.2f})")
+    return (
+        "<b>Columns against their sites.</b> Arrows, eight times enlarged, from the site in the template to the peak "
+        "in the image; only for species whose peaks do not follow a shifted template (pull). Neighbours nearer than a "
+        "peak's width draw it towards them, which counting noise does not tell: compare like sites with others. "
+        f"{'; '.join(lines)}. All columns: template_mask.csv."
+    )

@@ -1,0 +1,331 @@
+"""Masks from templates, and images in which no position speaks for itself.
+
+``M_k = ⟨(X_k - ⟨X_k⟩) t⟩ / std X_k`` with t the standardised template; ``S(r) = Σ_k M_k X_k(r)``
+(Xie et al., doi:10.1038/s43246-026-01134-9). On pure noise, mask and image of the same data correlate with the
+template by √(g/(1+g)), g = pixels / positions: the part of M that r itself put there meets its own noise again.
+Leaving r out takes from S(r) the term ``t(r)/(n-1) Σ_k (X_k(r) - ⟨X_k⟩)² / std X_k``, exactly.
+"""
+
+from dataclasses import dataclass, replace
+
+import numba
+import numpy as np
+
+from fourdstem.methods.template_mask import stream
+from fourdstem.methods.template_mask.settings import Params
+
+FOLDS = 4
+
+
+@dataclass(frozen=True)
+class Question:
+    """Templates, and the part of the scan from which each one's mask is learned.
+
+    Attributes
+    ----------
+    template : ndarray of shape (template, scan_y, scan_x)
+        Mean 0 and standard deviation 1 within the template's region, 0 outside.
+    region : ndarray of bool, shape (region, scan_y, scan_x)
+    of : ndarray of int, shape (template,)
+        Region of each template.
+    """
+
+    template: np.ndarray
+    region: np.ndarray
+    of: np.ndarray
+
+    @property
+    def count(self) -> np.ndarray:
+        """Positions from which each template's mask is learned, (template,)."""
+        return self.region.sum(axis=(1, 2))[self.of]
+
+
+def standardised(template: np.ndarray, region: np.ndarray) -> np.ndarray:
+    """Return a template (scan_y, scan_x) with mean 0 and standard deviation 1 in its region, 0 outside."""
+    inside = np.asarray(template, float)[region]
+    spread = inside.std()
+    return np.where(region, (template - inside.mean()) / (spread if spread > 0 else 1.0), 0.0)
+
+
+def residual(template: np.ndarray, others: np.ndarray, region: np.ndarray) -> np.ndarray:
+    """Return what ``others`` (m, scan_y, scan_x) do not explain of a template within a region, standardised."""
+    design = np.stack([np.ones(region.sum()), *(o[region] for o in others)], axis=1)
+    fitted = design @ np.linalg.lstsq(design, template[region], rcond=None)[0]
+    rest = np.zeros(region.shape)
+    rest[region] = template[region] - fitted
+    return standardised(rest, region)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """Correlations and what they were made of, per template.
+
+    Attributes
+    ----------
+    mask : ndarray of shape (template, pixel)
+        Pearson correlation of pixel and template; 0 where the pixel never changes.
+    mean, std : ndarray of shape (template, pixel)
+        Of the pixel within the template's region.
+    """
+
+    mask: np.ndarray
+    mean: np.ndarray
+    std: np.ndarray
+
+
+@dataclass(frozen=True)
+class Form:
+    """What becomes of a correlation before it is applied.
+
+    Attributes
+    ----------
+    params : Params
+    allowed : ndarray of bool, shape (pixel,)
+        Within the annulus.
+    partner : ndarray of int, shape (pixel,)
+        The pixel opposite, itself where masks are not made symmetric or there is none.
+    """
+
+    params: Params
+    allowed: np.ndarray
+    partner: np.ndarray
+
+    @property
+    def linear(self) -> bool:
+        """Whether leaving a position out is a subtraction."""
+        return self.params.mask == "signed" and not self.params.significance
+
+    @property
+    def sign(self) -> int:
+        """-1, 0 (both) or 1."""
+        return {"signed": 0, "positive": 1, "negative": -1}[self.params.mask]
+
+    def threshold(self, count) -> np.ndarray:
+        """Return, per pixel, the smallest correlation that is kept."""
+        alone = self.partner == np.arange(len(self.partner))
+        return self.params.significance / np.sqrt(count) * np.where(alone, 1.0, np.sqrt(0.5))
+
+    def gain(self, std: np.ndarray) -> np.ndarray:
+        """Return what a pixel's correlation is multiplied by."""
+        if self.params.weighting == "correlation":
+            return self.allowed.astype(float) * np.ones_like(std)
+        return np.where(self.allowed & (std > 0), 1 / np.where(std > 0, std, 1.0), 0.0)
+
+    def weights(self, learned: Learned, count: np.ndarray) -> np.ndarray:
+        """Return the masks as they are applied, (template, pixel)."""
+        mask = np.where(self.allowed, 0.5 * (learned.mask + learned.mask[:, self.partner]), 0.0)
+        mask[np.abs(mask) < np.stack([self.threshold(n) for n in count])] = 0.0
+        if self.sign:
+            mask = np.where(mask * self.sign > 0, mask, 0.0)
+        return mask * self.gain(learned.std)
+
+
+def form(params: Params, source: stream.Source, beam_radius_px: float) -> Form:
+    """Return the form of masks for a detector."""
+    y, x = (np.arange(n) * source.bin_px + (source.bin_px - 1) / 2 for n in source.shape)
+    r = np.hypot(y[:, None] - source.centre_px[0], x[None, :] - source.centre_px[1]) / beam_radius_px
+    allowed = (r >= params.inner) & (r <= (np.inf if params.outer is None else params.outer))
+    partner = np.arange(source.pixels)
+    if params.symmetrise:
+        twice = np.round(2 * (source.centre_px - (source.bin_px - 1) / 2) / source.bin_px).astype(int)
+        places = np.indices(source.shape).reshape(2, -1)
+        other = twice[:, None] - places
+        inside = ((other >= 0) & (other < np.array(source.shape)[:, None])).all(axis=0)
+        partner[inside] = other[0, inside] * source.shape[1] + other[1, inside]
+        whole = np.stack(
+            [source.usable[i :: source.bin_px, j :: source.bin_px][: source.shape[0], : source.shape[1]].reshape(-1)
+             for i in range(source.bin_px) for j in range(source.bin_px)]
+        ).any(axis=0)  # fmt: skip
+        alone = ~(whole & whole[partner])
+        partner[alone] = np.flatnonzero(alone)
+    return Form(params, allowed.reshape(-1), partner)
+
+
+# ---- learning ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Sums over parts of the scan (fold): of patterns times template, of patterns, of their squares."""
+
+    cross: np.ndarray  # (fold, template, pixel)
+    first: np.ndarray  # (fold, region, pixel)
+    square: np.ndarray  # (fold, region, pixel)
+    more: np.ndarray  # (map, pixel): sums over positions by the maps that were asked for
+
+
+def gather(source: stream.Source, question: Question, fold: np.ndarray, more: np.ndarray) -> Sums:
+    """Read the scan once for the masks.
+
+    Parameters
+    ----------
+    fold : ndarray of int, shape (scan_y, scan_x)
+    more : ndarray of shape (map, scan_y, scan_x)
+        Weights of positions whose summed patterns are wanted beside.
+    """
+    parts = [fold == f for f in range(fold.max() + 1)]
+    columns = [t * part for part in parts for t in question.template]
+    groups = [r & part for part in parts for r in question.region]
+    design = np.stack([*columns, *groups, *more], axis=-1)
+    sums, squares = stream.moments(source, design, np.stack(groups, axis=-1))
+    pixels, a = source.pixels, len(columns)
+    b = a + len(groups)
+    return Sums(
+        sums[:a].reshape(len(parts), -1, pixels),
+        sums[a:b].reshape(len(parts), -1, pixels),
+        squares.reshape(len(parts), -1, pixels),
+        sums[b:],
+    )
+
+
+def learn(sums: Sums, question: Question, fold: np.ndarray, without: int | None = None) -> Learned:
+    """Return the correlations of all folds but one."""
+    keep = [f for f in range(len(sums.cross)) if f != without]
+    part = np.isin(fold, keep)
+    count = (question.region & part).sum(axis=(1, 2))[question.of][:, None]
+    mean = sums.first[keep].sum(axis=0)[question.of] / count
+    variance = sums.square[keep].sum(axis=0)[question.of] / count - mean**2
+    variance[variance < 1e-9 * mean**2 + 1e-12] = 0.0
+    template = question.template * part
+    t_mean = template.sum(axis=(1, 2))[:, None] / count
+    t_std = np.sqrt((template**2).sum(axis=(1, 2))[:, None] / count - t_mean**2)
+    covariance = sums.cross[keep].sum(axis=0) / count - t_mean * mean
+    std = np.sqrt(variance)
+    return Learned(np.where(std > 0, covariance / (np.where(std > 0, std, 1.0) * t_std), 0.0), mean, std)
+
+
+# ---- images -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Images:
+    """What masks make of the scan, (template, scan_y, scan_x)."""
+
+    fair: np.ndarray  # cross-fitted
+    in_sample: np.ndarray
+    variance: np.ndarray  # Σ_k W_k² X_k: counting noise, in counts of one electron each
+
+
+def leave_one_out(source, question: Question, learned: Learned, shape: Form, variance_of: int, fixed=None) -> Images:
+    """Return images without each position's own share of the mask, in one pass.
+
+    Parameters
+    ----------
+    variance_of : int
+        For this many templates, the first, the variance is computed.
+    fixed : ndarray of bool, shape (template,), optional
+        Templates whose mask comes from elsewhere: nothing is left out.
+    """
+    weights = shape.weights(learned, question.count)
+    columns = np.concatenate([weights, weights[:variance_of] ** 2]).T
+    count, many = question.count, len(weights)
+    own = question.template / (count - 1)[:, None, None]
+    if fixed is not None:
+        own[fixed] = 0.0
+    first = [int(np.flatnonzero(question.of == r)[0]) for r in range(len(question.region))]
+    if shape.linear:
+        std = learned.std[first]
+        gain = np.stack([shape.gain(s) for s in std])
+        inverse = np.where(std > 0, 1 / np.where(std > 0, std, 1.0), 0.0)
+        mean = np.ascontiguousarray(learned.mean[first])
+        made, spread = stream.images(source, columns, lambda rows, _: scatter(rows, mean, gain, inverse, shape.partner))
+        fair = made[:many] - own * spread[question.of]
+        return Images(fair, made[:many], made[many:])
+    gain = np.stack([shape.gain(s) for s in learned.std])
+    inverse = np.where(learned.std > 0, 1 / np.where(learned.std > 0, learned.std, 1.0), 0.0)
+    limit = np.stack([shape.threshold(n) for n in count])
+    options = (learned.mask, learned.mean, inverse, gain, limit, shape.allowed, shape.partner, shape.sign)
+    made, kept = stream.images(
+        source, columns, lambda rows, strip: without_own(rows, own[(slice(None), *strip.where)].T.copy(), *options)
+    )
+    constant = (weights * learned.mean).sum(axis=1)
+    return Images(kept + constant[:, None, None], made[:many], made[many:])
+
+
+@numba.njit(nogil=True, cache=True)
+def scatter(rows, mean, gain, inverse, partner):
+    """Return what rows put into their own images: ``Σ_k gain_k d_k (d_k/std_k + d_p/std_p) / 2``, p opposite k.
+
+    ``d = X - mean``; rows (n, pixel), the rest (region, pixel) and partner (pixel,); float64 (n, region).
+    """
+    out = np.zeros((rows.shape[0], mean.shape[0]))
+    scaled = np.empty(rows.shape[1])
+    for i in range(rows.shape[0]):
+        for j in range(mean.shape[0]):
+            for k in range(rows.shape[1]):
+                scaled[k] = (rows[i, k] - mean[j, k]) * inverse[j, k]
+            total = 0.0
+            for k in range(rows.shape[1]):
+                total += gain[j, k] * (rows[i, k] - mean[j, k]) * (scaled[k] + scaled[partner[k]])
+            out[i, j] = 0.5 * total
+    return out
+
+
+@numba.njit(nogil=True, cache=True)
+def without_own(rows, own, mask, mean, inverse, gain, limit, allowed, partner, sign):
+    """Return ``Σ_k W_k (X_k - mean_k)`` with masks W learned without each row, whatever their form.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n, pixel)
+    own : ndarray of shape (n, template)
+        Template by number of positions less one.
+    mask, mean, inverse, gain, limit : ndarray of shape (template, pixel)
+        Correlation, mean, inverse of the standard deviation, factor, smallest correlation kept.
+    allowed, partner : ndarray of shape (pixel,)
+    sign : int
+        Of the correlations that are kept, 0 for both.
+    """
+    n, pixels = rows.shape
+    out = np.zeros((n, mask.shape[0]))
+    for i in range(n):
+        for j in range(mask.shape[0]):
+            total, a = 0.0, own[i, j]
+            for k in range(pixels):
+                if not allowed[k]:
+                    continue
+                p = partner[k]
+                d = rows[i, k] - mean[j, k]
+                here = mask[j, k] - a * d * inverse[j, k]
+                there = mask[j, p] - a * (rows[i, p] - mean[j, p]) * inverse[j, p] if p != k else here
+                m = 0.5 * (here + there)
+                if abs(m) >= limit[j, k] and m * sign >= 0:
+                    total += m * gain[j, k] * d
+            out[i, j] = total
+    return out
+
+
+def folded(source, question: Question, sums: Sums, shape: Form, fold, variance_of: int) -> Images:
+    """Return images by masks learned without the fold that a position lies in."""
+    whole = shape.weights(learn(sums, question, fold), question.count)
+    parts = []
+    for f in range(len(sums.cross)):
+        count = (question.region & (fold != f)).sum(axis=(1, 2))[question.of]
+        parts.append(shape.weights(learn(sums, question, fold, f), count))
+    many = len(whole)
+    made, _ = stream.images(source, np.concatenate([whole, whole[:variance_of] ** 2, *parts]).T)
+    fair = np.empty((many, *fold.shape))
+    for f in range(len(parts)):
+        start = many + variance_of + f * many
+        fair[:, fold == f] = made[start : start + many][:, fold == f]
+    return Images(fair, made[:many], made[many : many + variance_of])
+
+
+def halved(source, question: Question, learned: Learned, shape: Form, variance_of: int) -> Images:
+    """Return images by masks learned from the other half of each count; both halves are added."""
+    fold = np.zeros(question.region.shape[1:], int)
+    none = np.zeros((0, *fold.shape))
+    halves = [replace(source, half=h) for h in (1, 2)]
+    found = [learn(gather(h, question, fold, none), question, fold) for h in halves]
+    weights = [shape.weights(f, question.count) for f in found]
+    made = [stream.images(half, w.T)[0] for half, w in zip(halves, weights[::-1], strict=True)]
+    whole = shape.weights(learned, question.count)
+    both, _ = stream.images(source, np.concatenate([whole, whole[:variance_of] ** 2]).T)
+    return Images(made[0] + made[1], both[: len(whole)], both[len(whole) :])
+
+
+def tiles(shape, edge: int) -> np.ndarray:
+    """Return the fold of each position: tiles of the scan, four kinds, no two alike side by side."""
+    y, x = np.indices(shape) // edge
+    fold = (y % 2) * 2 + x % 2
+    return np.unique(fold, return_inverse=True)[1].reshape(shape)

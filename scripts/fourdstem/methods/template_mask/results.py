@@ -1,0 +1,267 @@
+"""From images to what may be said: contrasts, decoys, pull, cross-talk, classical rivals, the table of columns."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fourdstem.errors import InputError
+from fourdstem.methods.template_mask import claims, classical, columns, masks, sites, stream
+from fourdstem.methods.template_mask.scene import Scene, area_of
+from fourdstem.methods.template_mask.settings import Result
+
+COLUMN_NAMES = (
+    "species", "site_y_px", "site_x_px", "y_px", "x_px", "sigma_y_px", "sigma_x_px", "dy_angstrom", "dx_angstrom",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Masks and images of all templates."""
+
+    images: masks.Images
+    weights: np.ndarray  # (template, pixel), as applied
+    learned: masks.Learned
+
+
+def _cores(scene: Scene, species, shape) -> list[sites.Cores]:
+    """Positions by column of some species; the background is far from the columns of all species in force."""
+    params = scene.params
+    known = [s.columns(shape) for s in scene.prepared.species if s.picture is None]
+    everything = np.concatenate(known) if known else np.zeros((0, 2))
+    found = []
+    for one in species:
+        if one.picture is not None:
+            found.append(sites.picture_cores(one.picture))
+            continue
+        core = sites.cores(
+            one.columns(shape), everything, shape, scene.step, params.core_angstrom, params.background_angstrom
+        )
+        if not core.background.any():
+            raise InputError(
+                f"no position farther than {params.background_angstrom:g} Å from all columns",
+                where="template_mask: background_angstrom",
+                expected="some background to compare with",
+                do="Lower background_angstrom.",
+            )
+        found.append(core)
+    return found
+
+
+def _decoy_cores(scene: Scene, species, own: list[sites.Cores], shape) -> list[sites.Cores]:
+    """Likewise for decoys, whose sites may lie in what is background for all others: they are taken out of it."""
+    made = []
+    for one, real in zip(species, own, strict=True):
+        if one.picture is not None:
+            made.append(sites.picture_cores(one.picture))
+            continue
+        none = np.zeros((0, 2))
+        core = sites.cores(one.columns(shape), none, shape, scene.step, scene.params.core_angstrom, np.inf)
+        for clear in (scene.params.background_angstrom, scene.params.core_angstrom):
+            far = sites.cores(one.columns(shape), none, shape, scene.step, 0.0, clear).background
+            if (real.background & far).sum() >= 10:
+                break
+        made.append(sites.Cores(core.label, real.background & far))
+    return made
+
+
+@dataclass(frozen=True)
+class Found:
+    """Contrasts of one species and its decoys, and what may be said."""
+
+    seen: claims.Contrast
+    empty: claims.Contrast
+    wrong: claims.Contrast
+    control: claims.Contrast
+    statement: str
+    reason: str
+
+
+def _judged(scene: Scene, images, variance, shape) -> list[Found]:
+    species, found = scene.prepared.species, []
+    many = len(species)
+    own = _cores(scene, species, shape)
+    empty, wrong = (_decoy_cores(scene, s, own, shape) for s in (scene.empty, scene.wrong))
+    for k in range(many):
+        template = scene.prepared.template[k]
+        control = area_of(template.control, shape) if template.control else None
+        area = np.ones(shape, bool) if scene.elsewhere[k] is None else scene.elsewhere[k].copy()
+        if control is not None:
+            area &= ~control
+        doubled = scene.elsewhere[k] is None and scene.params.cross_fit == "leave_one_out"
+        seen = claims.contrast(images[k], variance[k], own[k], area, doubled)
+        lone = claims.contrast(images[many + k], variance[k], empty[k], area, doubled)
+        off = claims.contrast(images[2 * many + k], variance[k], wrong[k], area, doubled)
+        held = claims.NOTHING if control is None else claims.contrast(images[k], variance[k], own[k], control, False)
+        said = claims.judge(
+            seen, lone, None if control is None else held, scene.elsewhere[k] is not None, scene.params.alpha
+        )
+        found.append(Found(seen, lone, off, held, *said))
+    return found
+
+
+def _variance(scene: Scene, source: stream.Source, fitted: Fitted) -> np.ndarray:
+    known = source.cube.correction
+    gain = known.counts_per_electron if np.isfinite(known.counts_per_electron) else 1.0
+    noise = np.nan_to_num(known.readout_noise_counts) ** 2 * source.bin_px**2
+    own = fitted.weights[: len(fitted.images.variance)]
+    return np.maximum(gain * fitted.images.variance + noise * (own**2).sum(axis=1)[:, None, None], 0)
+
+
+def _pulls(scene: Scene, fair: np.ndarray, shape) -> np.ndarray:
+    many = len(scene.prepared.species)
+    out = np.full(many, np.nan)
+    for k, one in enumerate(scene.prepared.species):
+        ahead, behind = fair[3 * many + k], fair[4 * many + k]
+        out[k] = columns.pull(
+            ahead, behind, one.columns(shape), scene.step, scene.params.shift_angstrom, scene.params.core_angstrom
+        )
+    return out
+
+
+def gather(scene: Scene, source: stream.Source, shown, fitted: Fitted, notes: list[str]) -> Result:
+    """Return everything that is said of the species."""
+    many, shape = len(scene.prepared.species), source.cube.scan_shape
+    raw = np.stack([s.template(shape, scene.step) for s in (*scene.prepared.species, *scene.empty, *scene.wrong)])
+    variance = _variance(scene, source, fitted)
+    pull = _pulls(scene, fitted.images.fair, shape)
+    against = _against_classical(scene, shown, raw[:many], shape)
+    free = source.pixels / (2 if scene.params.symmetrise else 1)  # opposite pixels count as one
+    return Result(
+        species=tuple(s.name for s in scene.prepared.species),
+        mask=_unbinned(fitted.weights[:many], source).astype(np.float32),
+        image_sigma=np.sqrt(variance).astype(np.float32),
+        correlation_by_noise=np.array([claims.expected_bias(free, n) for n in scene.question.count[:many]]),
+        pull=pull,
+        cross_talk_partial=_partial_talk(scene, fitted, raw[:many]),
+        centre_px=source.centre_px,
+        detector_bin=source.bin_px,
+        lattice_angstrom=scene.prepared.basis,
+        registration=scene.prepared.registration,
+        note="; ".join(notes),
+        **_pictures(fitted, raw, many),
+        **_said(_judged(scene, fitted.images.fair, variance, shape)),
+        **against,
+        **_columns(scene, shown, fitted.images.fair, variance, pull, against["classical_best"], shape),
+    )
+
+
+def _pictures(fitted: Fitted, raw: np.ndarray, many: int) -> dict:
+    fair, inside = fitted.images.fair, fitted.images.in_sample
+    talk = np.array([[claims.correlation(a, t) for t in raw[:many]] for a in fair[:many]])
+    with_own = [claims.correlation(fair[k], raw[k]) for k in range(3 * many)]
+    return {
+        "template": raw[:many].astype(np.float32),
+        "image": fair[:many].astype(np.float32),
+        "image_in_sample": inside[:many].astype(np.float32),
+        "decoy_template": raw[many : 2 * many].astype(np.float32),
+        "decoy_image": fair[many : 2 * many].astype(np.float32),
+        "correlation": np.array(with_own[:many]),
+        "correlation_in_sample": np.array([claims.correlation(inside[k], raw[k]) for k in range(many)]),
+        "decoy_correlation": np.array(with_own[many : 2 * many]),
+        "wrong_correlation": np.array(with_own[2 * many :]),
+        "cross_talk": talk,
+    }
+
+
+def _said(found: list[Found]) -> dict:
+    numbers = {
+        "contrast": [f.seen.value for f in found],
+        "contrast_sigma": [f.seen.sigma for f in found],
+        "contrast_to_noise": [f.seen.to_noise for f in found],
+        "background_scatter": [f.seen.scatter for f in found],
+        "decoy_contrast_to_noise": [f.empty.to_noise for f in found],
+        "wrong_contrast_to_noise": [f.wrong.to_noise for f in found],
+        "control_contrast": [f.control.value for f in found],
+        "control_contrast_sigma": [f.control.sigma for f in found],
+    }
+    words = {"statement": tuple(f.statement for f in found), "reason": tuple(f.reason for f in found)}
+    return {**{key: np.array(value) for key, value in numbers.items()}, **words}
+
+
+def _unbinned(weights: np.ndarray, source: stream.Source) -> np.ndarray:
+    """Return masks on the detector as recorded: every pixel of a square has the weight of the square."""
+    out = np.zeros((len(weights), *source.cube.detector_shape))
+    ny, nx = source.shape
+    large = weights.reshape(-1, ny, nx).repeat(source.bin_px, axis=1).repeat(source.bin_px, axis=2)
+    out[:, : large.shape[1], : large.shape[2]] = large
+    return out * source.usable
+
+
+def _partial_talk(scene: Scene, fitted: Fitted, raw: np.ndarray) -> np.ndarray:
+    """Return the cross-talk of partial masks: these are sums of the masks in force, and so are their images.
+
+    Exact for signed masks without significance; of others it is that of the same sums.
+    """
+    many = len(raw)
+    whole = np.ones(raw.shape[1:], bool)
+    talk = np.empty((many, many))
+    base = np.stack([t.reshape(-1) for t in scene.question.template[:many]], axis=1)
+    for k in range(many):
+        rest = masks.residual(raw[k], np.delete(raw, k, axis=0), whole).reshape(-1)
+        factor = np.linalg.lstsq(base, rest, rcond=None)[0]
+        image = np.tensordot(factor, fitted.images.fair[:many], 1)
+        talk[k] = [claims.correlation(image, t) for t in raw]
+    return talk
+
+
+def _against_classical(scene: Scene, shown, raw, shape) -> dict:
+    """Return the classical images, what they show of each species, and the best one of each."""
+    own = _cores(scene, scene.prepared.species, shape)
+    whole = np.ones(shape, bool)
+    ratio = np.full((len(classical.NAMES), len(raw)), np.nan)
+    for i, (image, variance) in enumerate(zip(shown.image, shown.variance, strict=True)):
+        for k, core in enumerate(own):
+            ratio[i, k] = claims.contrast(image, variance, core, whole, False).to_noise
+    best = [classical.NAMES[int(np.nanargmax(np.abs(r)))] if np.isfinite(r).any() else "" for r in ratio.T]
+    return {
+        "classical_name": classical.NAMES,
+        "classical_image": shown.image.astype(np.float32),
+        "classical_contrast_to_noise": ratio,
+        "classical_cross_talk": np.array([[claims.correlation(i, t) for t in raw] for i in shown.image]),
+        "classical_best": tuple(best),
+    }
+
+
+def _columns(scene: Scene, shown, fair, variance, pull, best, shape) -> dict:
+    """Return the table of columns; positions only where peaks do not follow the template."""
+    params = scene.params
+    rows = {key: [] for key in ("species", "site", "position", "sigma", "classical")}
+    for k, one in enumerate(scene.prepared.species):
+        place = one.columns(shape)
+        found = sigma = np.full((len(place), 2), np.nan)
+        if np.abs(pull[k]) <= params.largest_pull:
+            found, sigma = columns.positions(fair[k], variance[k], place, scene.step, params.core_angstrom)
+            found[_in_control(scene, k, place)] = np.nan
+        other = shown[best[k]] if best[k] else np.zeros(shape)
+        bright = 1.0 if claims.correlation(other, scene.question.template[k]) > 0 else -1.0
+        rival, _ = columns.positions(bright * other, 1.0, place, scene.step, params.core_angstrom)
+        for key, value in zip(rows, (np.full(len(place), k), place, found, sigma, rival), strict=True):
+            rows[key].append(value)
+    joined = {key: np.concatenate(value) for key, value in rows.items()}
+    return {
+        "column_species": joined["species"].astype(np.int32),
+        "column_site_px": joined["site"].astype(np.float32),
+        "column_position_px": joined["position"].astype(np.float32),
+        "column_sigma_px": joined["sigma"].astype(np.float32),
+        "classical_position_px": joined["classical"].astype(np.float32),
+    }
+
+
+def _in_control(scene: Scene, k: int, place: np.ndarray) -> np.ndarray:
+    """Tell which columns lie where the species is known to be missing: what peaks there is something else."""
+    limits = scene.prepared.template[k].control
+    if limits is None:
+        return np.zeros(len(place), bool)
+    y0, y1, x0, x1 = limits
+    return (place[:, 0] >= y0) & (place[:, 0] < y1) & (place[:, 1] >= x0) & (place[:, 1] < x1)
+
+
+def column_rows(result: Result, step) -> list[tuple]:
+    """Return the rows of the table of columns, by `COLUMN_NAMES`."""
+    rows = []
+    for k, site, place, sigma in zip(
+        result.column_species, result.column_site_px, result.column_position_px, result.column_sigma_px, strict=True
+    ):
+        move = (place - site) * np.asarray(step)
+        rows.append((result.species[k], *map(float, (*site, *place, *sigma, *move))))
+    return rows
