@@ -205,10 +205,12 @@ def correlate(prepared: np.ndarray, bank: Bank) -> tuple[np.ndarray, np.ndarray]
     cos, sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
     card = _on_card(spectra)
     step = _TEMPLATES_CARD if card else _TEMPLATES
-    product = torch.empty((2 * count, min(step, shape[0]), 2 * len(prepared)), device=spectra.device)
+    product = torch.empty(2 * count * min(step, shape[0]) * 2 * len(prepared), device=spectra.device)
     for first in range(0, shape[0], step):
         part = slice(first, min(first + step, shape[0]))
-        room = product[:, : part.stop - part.start]
+        # Always contiguous: numba would compile the last, shorter part's layout anew.
+        chunk = 2 * count, part.stop - part.start, 2 * len(prepared)
+        room = product[: chunk[0] * chunk[1] * chunk[2]].view(chunk)
         torch.bmm(spectra[:, part], both, out=room)
         norm = bank.inverse_norm[:, part]
         if card:

@@ -164,8 +164,10 @@ def convolve(image, kernel, out):
     ny, nx = image.shape
     reach = kernel.shape[0] // 2
     padded = np.zeros((ny + 2 * reach, nx + 2 * reach), np.float32)
-    padded[reach : reach + ny, reach : reach + nx] = image
-    out[:] = 0
+    for y in range(ny):  # an assignment of slices takes numba seconds to compile
+        for x in range(nx):
+            padded[reach + y, reach + x] = image[y, x]
+            out[y, x] = 0
     for y in range(ny):
         total = out[y]
         for i in range(2 * reach + 1):
