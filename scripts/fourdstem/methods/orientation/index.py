@@ -67,6 +67,11 @@ class Params:
         "kinematical suits precession and very thin crystals; auto takes two_beam where there is no precession.",
         choices=("auto", "two_beam", "kinematical"),
     )
+    relrod: str = setting(
+        "lorentzian",
+        "Shape of relrods: lorentzian is sinc² averaged over its fringes; gaussian has the same top and no tails.",
+        choices=("lorentzian", "gaussian"),
+    )
     g_max_inv_angstrom: float | None = setting(
         None, "Reflections beyond are ignored; null takes the circle that the detector holds.", above=0, maximum=20
     )
@@ -362,6 +367,7 @@ def _geometry(cube: Cube, crystals: list[Crystal], params: Params):
         phi=acquisition.precession_mrad * 1e-3,
         thickness=params.thickness_angstrom,
         intensity=intensity_model(params.intensity, acquisition.precession_mrad),
+        rod=params.relrod,
     )
     return optics, choose_rings(r_min, r_max, disk)
 

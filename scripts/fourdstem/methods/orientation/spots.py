@@ -154,7 +154,7 @@ def _relrods(optics: Optics, g: np.ndarray, length: np.ndarray) -> tuple[np.ndar
     for values, (steps, logarithm) in zip(table, kinds, strict=True):
         radius, thickness = steps * _G_STEP, np.full(_S_COUNT, np.exp(logarithm * _LENGTH_STEP))
         lab = np.stack([0 * s + radius, 0 * s, np.sqrt(along**2 - radius**2) - 1 / optics.wavelength], -1)
-        values[:] = relrod(lab, optics.wavelength, thickness, optics.phi, half_width)
+        values[:] = relrod(lab, optics.wavelength, thickness, optics.phi, half_width, optics.rod == "gaussian")
     return row.ravel(), table, float(s_max)
 
 
