@@ -286,10 +286,7 @@ def match(polar: np.ndarray, bank: Bank, symmetry: tuple, candidates: int) -> li
 
 
 def _refined(patterns: np.ndarray, disks: Spots, found: tuple, symmetry: tuple, sampling_deg, wanted) -> tuple:
-    step = np.deg2rad(sampling_deg) / 2
-    for pattern, quaternion, phase, score in zip(patterns, *found, strict=True):
-        if phase[0] >= 0:
-            refine(pattern, disks, step, symmetry, wanted, quaternion, phase, score)
+    refine(patterns, disks, np.deg2rad(sampling_deg) / 2, symmetry, wanted, *found)
     return tuple(part[:, :wanted] for part in found)
 
 
