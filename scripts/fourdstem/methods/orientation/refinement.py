@@ -58,7 +58,7 @@ def refine(patterns, spots: Spots, step: float, symmetry: tuple, wanted: int, qu
 
 @numba.njit(nogil=True, cache=True)
 def _choose(found, wanted, limits, rods, detector, symmetry):
-    quaternion, phase, score = found
+    quaternion, phase, _ = found
     done = min(wanted, len(phase))
     kept = _refine_to(0, done, found, limits, rods, detector, symmetry)
     if phase[0] >= 0 and done < len(phase):

@@ -16,6 +16,9 @@ _BOX, _DISK = 0.5, 1.2
 # place. Averaging evens out strong disks less than weak ones: a power above the patterns' ranked simulated many-beam
 # patterns best. Angles are most accurate where both are alike.
 _SHARPER = (1.2, 1.0)
+# The power of patterns for the final place in units of that for ranking, where intensities are kinematical (also: made
+# so by precession): strong disks tell the angle best there. Two-beam intensities are too uncertain for it.
+_FINAL = 2.0
 # First steps of the search that it may go, without and with precession; other maxima belong to other candidates. With
 # precession intensities change slowly: the best template of the grid is near, farther on errors of the model lead.
 _REACH = (4.0, 2.0)
@@ -24,7 +27,6 @@ _REACH = (4.0, 2.0)
 # template hangs on disks that the crystal shows differently. Where the user says that intensities are kinematical, and
 # no precession evens them out, the final place is most accurate nearly without.
 _SOFT, _SHARP = np.deg2rad(0.5), np.deg2rad(0.1)
-_FINAL = 2.0
 # Relrods are tabulated: |g| in 1/Å, excitation errors up to where the widest falls to 1e-4 or to the limit in 1/Å.
 _G_STEP, _S_COUNT, _S_LIMIT, _TAIL = 0.01, 1601, 0.2, 1e-4
 # Relrods whose lengths differ by less share a row of the table.
@@ -104,9 +106,7 @@ def spots(crystals: list[Crystal], optics: Optics, rings: Rings, valid: np.ndarr
     found = [rods(c, g_max, optics.wavelength, optics.thickness, optics.intensity) for c in crystals]
     g, length = np.concatenate([part[0] for part in found]), np.concatenate([part[2] for part in found])
     strength = np.concatenate([part[1] / part[1].max(initial=1e-30) for part in found])
-    exact = optics.intensity == "kinematical" and optics.phi == 0
-    soft = np.hypot(optics.alpha, [_SOFT, _SHARP if exact else _SOFT])
-    final = power * (_FINAL if optics.intensity == "kinematical" else 1.0)
+    soft, final = _for_the_final_place(optics, power)
     powers = power * _SHARPER[0], final * _SHARPER[1]
     row, relrods, s_max = _relrods(optics, np.linalg.norm(g, axis=1), length, soft)
     # Σ over rings of (pixels of a disk of radius R there)² is 16 R³ / 3, that of its π R² pixels in one ring π² R⁴.
@@ -131,6 +131,13 @@ def spots(crystals: list[Crystal], optics: Optics, rings: Rings, valid: np.ndarr
         power=power,
         final=final,
     )
+
+
+def _for_the_final_place(optics: Optics, power: float) -> tuple[np.ndarray, float]:
+    """Half-widths of tilts for ranking and for the final place, and the power of patterns for the latter."""
+    kinematical = optics.intensity == "kinematical"
+    sharp = _SHARP if kinematical and optics.phi == 0 else _SOFT
+    return np.hypot(optics.alpha, [_SOFT, sharp]), power * (_FINAL if kinematical else 1.0)
 
 
 def _kernel(radius: float) -> np.ndarray:

@@ -6,14 +6,15 @@ excitation error and t the thickness::
     I = |F|² ⟨L(s + g φ cos ω + g τ)⟩_ω,τ,   L(s) = 1 / (1 + 2 (π s t)²)
 
 L, the relrod, is Lorentz's by default: far from the Bragg condition it is sinc²(π s t) averaged over its fringes, whose
-tails are what makes most of a pattern. The other choice is Gauss's with the curvature that sinc² has at its top, without
+tails are what makes most of a pattern. The other choice is Gauss's with the curvature that sinc² has at its top and no
 tails: L(s) = exp(-(π s t)² / 3). φ is the precession angle, averaged over its azimuth ω. The tilt τ is averaged over
 ±h, h² = α² + (δ/2)²: the rocking inside a disk (α, convergence semi-angle) and the cell of the grid of zone
 axes that one template stands for (δ, its spacing; 0 where the orientation is known). Without δ, orientations
 between grid points would match no template.
 
 Of Lorentz's both averages are known: with a = √2 π t, u = 1 + i a s and c = a g φ, that over ω is Re 1/√(u² + c²), and
-the integral of this over s is arg(u + √(u² + c²)) / a. Gauss's is averaged over τ by the error function, over ω by a sum.
+the integral of this over s is arg(u + √(u² + c²)) / a. Gauss's is averaged over τ by the error function, over ω by a
+sum.
 
 Two beams (Blackman, doi:10.1098/rspa.1939.0109): the wave swings between the direct and the diffracted beam, and s
 is replaced by √(s² + 1/ξ²) with the extinction distance ξ = π V / (λ γ |F|). That is again such a relrod, fainter and
@@ -21,8 +22,8 @@ wider::
 
     |F|² → |F|² / A,   t → t / √A,   A = 1 + 2 (π t / ξ)²
 
-(of either shape), so strong reflections of a crystal thicker than ξ / 4 no longer outshine the others, and stay bright farther from the
-Bragg condition.
+of either shape, so that strong reflections of a crystal thicker than ξ / 4 no longer outshine the others, and stay
+bright farther from the Bragg condition.
 """
 
 import math
