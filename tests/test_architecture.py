@@ -26,6 +26,7 @@ BASE = {
     "crystal",
     "rotations",
     "jit",
+    "cache",
     "networks",
 }
 ALLOWED = {
@@ -36,6 +37,7 @@ ALLOWED = {
     "schema": {"errors"},
     "calibration": {"schema"},
     "jit": set(),
+    "cache": {"jit"},
     "geometry": {"jit"},
     "cube": {"calibration", "geometry"},
     "crystal": {"errors", "calibration", "jit"},

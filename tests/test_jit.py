@@ -70,7 +70,7 @@ def test_a_function_is_compiled_anew_when_a_module_that_it_may_use_changes(tmp_p
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
 
     def stamp():
-        jit._digest.cache_clear()
+        jit.digest.cache_clear()
         locator = object.__new__(UserProvidedCacheLocator)
         locator._py_file = str(file)
         return locator.get_source_stamp()

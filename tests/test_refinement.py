@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import correlate
 from test_crystal import build
-from test_orientation import COARSE, DISK, OPTICS, PIXEL, SIZE, cube_of, random_orientations
+from test_orientation import COARSE, DISK, OPTICS, PIXEL, SIZE, cube_of, from_diffsims, random_orientations
 
 from fourdstem.methods import orientation as method
 from fourdstem.methods.orientation import matching, polar, refinement, rotations, templates
@@ -60,10 +60,15 @@ def disks(gold, valid=None):
     return spots_of([gold], LENS, polar.choose_rings(4, (SIZE - 1) / 2, DISK), valid, 0.25)
 
 
+def reflections_of(spots):
+    g = np.column_stack([spots.g, (spots.g**2).sum(axis=1)])
+    return ((g, spots.amplitude[0], spots.row, spots.table[0], spots.optics),)
+
+
 def refined(pattern, spots, symmetry, starts):
     quaternion, phase = np.array(starts, float), np.zeros(len(starts), int)
     score = np.full(len(starts), 0.5)
-    refinement.refine(pattern, spots, STEP, symmetry, len(starts), quaternion, phase, score)
+    refinement.refine(pattern[None], spots, STEP, symmetry, len(starts), quaternion[None], phase[None], score[None])
     return quaternion, phase, score
 
 
@@ -93,7 +98,7 @@ def test_candidates_that_meet_become_one_and_a_spare_takes_the_place(gold, truth
     near = turned(truth[:1], 1.0)
     starts = np.concatenate([near, truth[:1], turned(truth[:1], 20.0), turned(truth[:1], 40.0)])
     quaternion, phase, score = np.array(starts), np.zeros(4, int), np.full(4, 0.5)
-    refinement.refine(patterns[0], disks(gold), STEP, symmetry, 3, quaternion, phase, score)
+    refinement.refine(patterns[:1], disks(gold), STEP, symmetry, 3, quaternion[None], phase[None], score[None])
     assert phase.tolist() == [0, 0, 0, -1]
     assert np.isnan(quaternion[3]).all()
     assert np.isnan(score[3])
@@ -136,7 +141,8 @@ def test_the_score_of_drawn_disks_equals_their_correlation_with_the_pattern(gold
         template[chosen] -= template[chosen].mean() if chosen.any() else 0
     template[spots.ring < 0] = 0
     expected = (template * pattern).sum() / np.linalg.norm(template)
-    rest = spots.g, spots.amplitude[0], spots.row, spots.table[0], spots.optics, explained, spots.seen, spots.per_ring
+    rest = *reflections_of(spots), (explained, spots.seen, spots.per_ring)
+    rest = *rest, (np.empty((4, len(spots.g))), np.empty(len(spots.per_ring)))
     assert norm_again == norm
     assert refinement.match(truth[0], *rest) == pytest.approx(
         expected, rel=0.12
@@ -172,19 +178,8 @@ def test_a_step_of_the_search_is_a_rotation_about_a_lab_axis(truth):
 def test_the_compiled_search_equals_the_interpreted_one(gold, truth, patterns):
     spots = disks(gold)
     explained, _ = refinement.prepare(patterns[1], spots)
-    rest = (
-        STEP,
-        np.deg2rad(0.1),
-        spots.reach,
-        spots.g,
-        spots.amplitude[0],
-        spots.row,
-        spots.table[0],
-        spots.optics,
-        explained,
-        spots.seen,
-    )
-    rest = *rest, spots.per_ring
+    steps = STEP, np.deg2rad(0.1), spots.reach
+    rest = steps, *reflections_of(spots), (explained, spots.seen, spots.per_ring)
     start = turned(truth[1:2], 0.8)[0]
     compiled, interpreted = refinement.search(start, *rest), refinement.search.py_func(start, *rest)
     assert np.allclose(compiled[0], interpreted[0])
@@ -194,3 +189,33 @@ def test_the_compiled_search_equals_the_interpreted_one(gold, truth, patterns):
     norm = refinement.flatten(sums, spots.weight, spots.ring, 0.25)
     assert refinement.flatten.py_func(again, spots.weight, spots.ring, 0.25) == pytest.approx(norm, rel=1e-4)
     assert np.allclose(sums, again, atol=1e-4)
+
+
+def test_the_top_of_a_paraboloid_is_found_from_what_a_round_sees():
+    top, bend = np.array([0.6, -0.4, 0.7]), np.array([[-2.0, 0.8, 0.0], [0.8, -1.0, 0.0], [0.0, 0.0, -1.5]])
+    places = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [1, -1, 0]]) / np.sqrt([[1], [1], [1], [2], [2]])
+
+    def height(place):
+        return 5 + 0.5 * (place - top) @ bend @ (place - top)
+
+    values = np.array([height(sign * place) for sign in (1, -1) for place in places])
+    for function in (refinement._top, refinement._top.py_func):
+        assert np.allclose(function(height(np.zeros(3)), values), top)
+
+
+def test_candidates_are_sorted_by_score_and_those_that_are_none_come_last():
+    score, phase = np.array([0.2, 0.9, 0.5, 0.9, 0.7]), np.array([0, 1, -1, 2, 3])
+    for sort in (refinement._sort, refinement._sort.py_func):
+        found = np.arange(20.0).reshape(5, 4), phase.copy(), score.copy()
+        sort(found, 5)
+        assert found[1].tolist() == [1, 2, 3, 0, -1]  # of equals the first stays first
+        assert np.array_equal(found[0][0], [4, 5, 6, 7])
+
+
+def test_ideal_kinematical_patterns_of_independent_code_are_indexed_within_a_quarter_of_a_degree(gold):
+    truth = random_orientations(48, 21)
+    patterns = from_diffsims("m-3m", truth)
+    params = dataclasses.replace(COARSE, sampling_deg=1.5, intensity="kinematical", thickness_angstrom=100 / 2**0.5)
+    found = method.compute(cube_of(patterns), [gold], params)
+    error = method.misorientation_deg(found.orientation.reshape(-1, 4)[:48], truth, gold)
+    assert np.median(error) < 0.25

@@ -144,3 +144,39 @@ def test_extinction_distances_of_gold_are_those_of_another_code(gold):
     order = np.argsort(np.linalg.norm(g, axis=1))
     assert distance[order[0]] == pytest.approx(234, rel=0.06)
     assert distance[order[8]] == pytest.approx(264, rel=0.06)
+
+
+def test_the_gaussian_relrod_has_the_curvature_of_sinc_squared_at_its_top_and_no_tails():
+    wavelength, thickness = OPTICS.wavelength_angstrom, 100.0
+
+    def weight(s, half_width=0.0, phi=0.0, relrod=templates.relrod):
+        along = np.sqrt(s**2 + 1 / wavelength**2) - s
+        lab = np.array([[0.5, 0, np.sqrt(along**2 - 0.25) - 1 / wavelength]])
+        return relrod(lab, wavelength, np.full(1, thickness), phi, half_width, True)[0]
+
+    for s in (0.0, 0.001, 0.004):
+        assert weight(s) == pytest.approx(np.exp(-((np.pi * s * thickness) ** 2) / 3), rel=1e-3)
+    assert weight(0.001) == pytest.approx(np.sinc(0.001 * thickness) ** 2, abs=1e-3)
+    assert weight(0.05) < 1e-9
+    offsets = 0.004 + 0.5 * np.linspace(-0.006, 0.006, 2001)
+    mean = np.exp(-((np.pi * offsets * thickness) ** 2) / 3).mean()
+    assert weight(0.004, 0.006) == pytest.approx(mean, rel=2e-3)
+    angles = np.linspace(0, 2 * np.pi, 5000, endpoint=False)
+    swing = 0.004 + 0.5 * 0.02 * np.cos(angles)
+    mean = np.exp(-((np.pi * swing * thickness) ** 2) / 3).mean()
+    for relrod in (templates.relrod, templates.relrod.py_func):
+        assert weight(0.004, 0.0, 0.02, relrod) == pytest.approx(mean, rel=1e-3)
+
+
+@pytest.mark.parametrize("thickness", [50.0, 200.0, 2000.0])
+def test_the_average_over_precession_is_exact_however_sharp_the_relrod(thickness):
+    wavelength, phi = OPTICS.wavelength_angstrom, 0.017
+    angles = np.linspace(0, 2 * np.pi, 200_000, endpoint=False)
+    for s in (-0.03, -0.01, 0.0, 0.002, 0.02):
+        along = np.sqrt(s**2 + 1 / wavelength**2) - s
+        lab = np.array([[0.8, 0, np.sqrt(along**2 - 0.64) - 1 / wavelength]])
+        y = np.sqrt(2) * np.pi * thickness * (s + 0.8 * phi * np.cos(angles))
+        half = np.sqrt(2) * np.pi * thickness * 0.8 * 1e-3
+        mean = ((np.arctan(y + half) - np.arctan(y - half)) / (2 * half)).mean()
+        found = templates.relrod(lab, wavelength, np.full(1, thickness), phi, 1e-3)[0]
+        assert found == pytest.approx(mean, rel=1e-6)

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,14 +66,18 @@ class Correction:
     readout_noise_counts: float = 0.0
     saturated: np.ndarray | None = None
 
+    @cached_property
+    def _mendable(self) -> np.ndarray:
+        return repairable(self.bad)
+
     def apply(self, patterns: np.ndarray, where) -> np.ndarray:
         """Return float32 corrected patterns (n, detector_y, detector_x); a pattern without a beam is 0."""
         return self.interpolate(patterns.astype(np.float32) - np.float32(self.offset_counts), self.centre_px[where])
 
     def interpolate(self, patterns: np.ndarray, centre_px: np.ndarray) -> np.ndarray:
         """Return likewise patterns without offset (float32, changed) whose beams are at ``centre_px`` (n, 2)."""
-        clean = repair(patterns, self.bad)
-        usable = (~self.bad | repairable(self.bad)).astype(np.uint8)
+        clean = repair(patterns, self.bad, self._mendable)
+        usable = (~self.bad | self._mendable).astype(np.uint8)
         centre = np.ascontiguousarray(centre_px, np.float64).reshape(-1, 2)
         out = np.empty_like(clean)
         resample(clean, usable, np.nan_to_num(centre, nan=-1e6), self.matrix, out)

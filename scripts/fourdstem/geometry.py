@@ -37,7 +37,7 @@ def corrected_to_recorded(ratio: float, angle_deg: float, scan_rotation_deg: flo
     return ellipse_matrix(ratio, angle_deg) @ flip @ rotation_matrix(-scan_rotation_deg)
 
 
-def repair(patterns: np.ndarray, bad: np.ndarray) -> np.ndarray:
+def repair(patterns: np.ndarray, bad: np.ndarray, mendable: np.ndarray | None = None) -> np.ndarray:
     """Replace isolated bad pixels by the mean of their good neighbours.
 
     Parameters
@@ -45,13 +45,15 @@ def repair(patterns: np.ndarray, bad: np.ndarray) -> np.ndarray:
     patterns : ndarray of shape (n, detector_y, detector_x)
         Counts; changed in place.
     bad : ndarray of bool, shape (detector_y, detector_x)
+    mendable : ndarray of bool, shape (detector_y, detector_x), optional
+        ``repairable(bad)``, where it is known.
 
     Returns
     -------
     ndarray
         ``patterns``. Pixels that `repairable` calls hopeless are left as they are.
     """
-    for y, x in np.argwhere(bad & repairable(bad)):
+    for y, x in np.argwhere(bad & (repairable(bad) if mendable is None else mendable)):
         ys, xs = slice(max(y - 1, 0), y + 2), slice(max(x - 1, 0), x + 2)
         good = ~bad[ys, xs]
         patterns[:, y, x] = patterns[:, ys, xs][:, good].mean(axis=1, dtype=np.float64)

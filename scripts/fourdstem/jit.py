@@ -75,7 +75,7 @@ def _save(self, key, data) -> None:
 
 
 @functools.cache
-def _digest(folder: Path) -> str:
+def digest(folder: Path) -> str:
     """Return a digest of the modules of a folder."""
     found = hashlib.sha256()
     for path in sorted(folder.glob("*.py")):
@@ -89,7 +89,7 @@ def _stamped(method):
     @functools.wraps(method)
     def stamp(self):
         own, file = method(self), Path(self._py_file).resolve()
-        return (own, _digest(file.parent), _digest(PACKAGE)) if file.is_relative_to(PACKAGE) else own
+        return (own, digest(file.parent), digest(PACKAGE)) if file.is_relative_to(PACKAGE) else own
 
     return stamp
 

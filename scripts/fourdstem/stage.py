@@ -302,6 +302,7 @@ def _set_environment(threads: int) -> None:
         os.environ[name] = "1"
     os.environ["NUMBA_NUM_THREADS"] = str(threads)
     os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(".snakemake/numba").absolute()))
+    os.environ.setdefault("FOURDSTEM_CACHE_DIR", str(Path(".snakemake/templates").absolute()))
     os.environ.setdefault("MPLCONFIGDIR", str(Path(".snakemake/matplotlib").absolute()))
     os.environ.setdefault("HDF5_USE_FILE_LOCKING", "FALSE")
 

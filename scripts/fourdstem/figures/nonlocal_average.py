@@ -134,7 +134,7 @@ def _template(ax, sample, result, example: Example) -> None:
     if result.phase[at] < 0:
         return
     used = sample.settings("orientation_averaged")
-    model = used.get("thickness_angstrom", 200.0), used.get("intensity", "auto")
+    model = used.get("thickness_angstrom", 200.0), used.get("intensity", "auto"), used.get("relrod", "lorentzian")
     crystal = sample.crystals[int(result.phase[at])]
     spots = template_pattern(crystal, result.orientation[at], sample.acquisition, sample.detector_shape, *model)
     spots = spots[spots[:, 2] > 0.01]

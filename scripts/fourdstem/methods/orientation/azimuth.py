@@ -103,7 +103,7 @@ def peaks(product, inverse_norm, apart, cos, sin, score, place):
 def _two_highest(curve, apart, score, place):
     azimuths, patterns = curve.shape
     # Bins are kept as float32 like the values: one width lets the compiler use vectors.
-    first, second = np.zeros(patterns, np.float32), np.full(patterns, -1, np.float32)
+    first, second = np.zeros(patterns, np.float32), -np.ones(patterns, np.float32)
     high, next_high = curve[0].copy(), np.zeros(patterns, np.float32)
     for a in range(1, azimuths):
         here, at = curve[a], np.float32(a)

@@ -39,17 +39,21 @@ def select(peak_score, place, usable, rows, symmetry, found, azimuths):
         left = _heapify(heap, value)
         taken = 0
         # Equivalents of the candidates taken so far.
-        images = np.empty((wanted, np.diff(start).max(), 4))
+        images = np.empty((wanted, len(operations), 4))
         while taken < wanted and left > 0 and value[heap[0]] > 0:
             entry = heap[0]
             left = _drop_top(heap, value, left)
             t, mirror, peak = entry // (2 * peaks), entry // peaks % 2, entry % peaks
             q = turned(quaternion[mirror, t], 2 * np.pi * place[t, mirror, peak, b] / azimuths)
             if _is_new(q, phase[t], found[1][b, :taken], images, start, near):
-                found[0][b, taken], found[1][b, taken], found[2][b, taken] = q, phase[t], value[entry]
+                found[1][b, taken], found[2][b, taken] = phase[t], value[entry]
                 own = operations[start[phase[t]] : start[phase[t] + 1]]
+                for k in range(4):  # assigning an array to an array takes numba seconds to compile
+                    found[0][b, taken, k] = q[k]
                 for o in range(len(own)):
-                    images[taken, o] = times(own[o], q)
+                    image = times(own[o], q)
+                    for k in range(4):
+                        images[taken, o, k] = image[k]
                 taken += 1
 
 

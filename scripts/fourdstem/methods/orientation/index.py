@@ -67,6 +67,11 @@ class Params:
         "kinematical suits precession and very thin crystals; auto takes two_beam where there is no precession.",
         choices=("auto", "two_beam", "kinematical"),
     )
+    relrod: str = setting(
+        "lorentzian",
+        "Shape of relrods: lorentzian is sinc² averaged over its fringes; gaussian has the same top and no tails.",
+        choices=("lorentzian", "gaussian"),
+    )
     g_max_inv_angstrom: float | None = setting(
         None, "Reflections beyond are ignored; null takes the circle that the detector holds.", above=0, maximum=20
     )
@@ -281,10 +286,7 @@ def match(polar: np.ndarray, bank: Bank, symmetry: tuple, candidates: int) -> li
 
 
 def _refined(patterns: np.ndarray, disks: Spots, found: tuple, symmetry: tuple, sampling_deg, wanted) -> tuple:
-    step = np.deg2rad(sampling_deg) / 2
-    for pattern, quaternion, phase, score in zip(patterns, *found, strict=True):
-        if phase[0] >= 0:
-            refine(pattern, disks, step, symmetry, wanted, quaternion, phase, score)
+    refine(patterns, disks, np.deg2rad(sampling_deg) / 2, symmetry, wanted, *found)
     return tuple(part[:, :wanted] for part in found)
 
 
@@ -362,6 +364,7 @@ def _geometry(cube: Cube, crystals: list[Crystal], params: Params):
         phi=acquisition.precession_mrad * 1e-3,
         thickness=params.thickness_angstrom,
         intensity=intensity_model(params.intensity, acquisition.precession_mrad),
+        rod=params.relrod,
     )
     return optics, choose_rings(r_min, r_max, disk)
 

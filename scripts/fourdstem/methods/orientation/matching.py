@@ -17,18 +17,20 @@ a + ib (a, b real) and the pattern's p, the real functions A of coefficients a p
 so that one real matrix product and one complex transform per template serve both.
 """
 
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
+from fourdstem.cache import kept
 from fourdstem.crystal import Crystal
 from fourdstem.methods.orientation.azimuth import PEAKS, harmonics, peaks, peaks_torch
 from fourdstem.methods.orientation.polar import Rings, polar_map
 from fourdstem.methods.orientation.rotations import from_matrix, reduced_directions, zone_orientations
 from fourdstem.methods.orientation.templates import relrod, render, rods
 
-_CHUNK = 256
+_CHUNK = 64
 # Templates correlated at a time: their coefficients shall fit into the cache; on a card, keep all of it busy.
 _TEMPLATES, _TEMPLATES_CARD = 64, 512
 # Reflections fainter than this part of a template's strongest are lost in any background; not drawn.
@@ -72,7 +74,7 @@ class Bank:
 
 @dataclass(frozen=True)
 class Optics:
-    """What templates need to know, in Å and rad; intensity is "kinematical" or "two_beam": see `templates`."""
+    """What templates need to know, in Å and rad; for intensity ("kinematical", "two_beam") and rod see `templates`."""
 
     wavelength: float
     pixel: float
@@ -81,6 +83,7 @@ class Optics:
     phi: float
     thickness: float
     intensity: str = "kinematical"
+    rod: str = "lorentzian"
 
 
 def build_bank(
@@ -93,23 +96,19 @@ def build_bank(
     distinct_deg: float,
     device,
 ) -> Bank:
-    """Simulate the templates of all phases and prepare them for `correlate`."""
-    visible = torch.fft.rfft(torch.from_numpy(rings.radius[:, None] * valid).float(), dim=-1)
-    # A sum over frequencies is divided by their number: here, once, not after every transform.
-    area = torch.from_numpy(rings.radius / rings.azimuths)[:, None].float()
+    """Simulate the templates of all phases and prepare them for `correlate`; those of a phase are kept on disk."""
     zones = [zone_orientations(reduced_directions(crystal.operations, sampling_deg)) for crystal in crystals]
-    spectra, direct, mirror = [], [], []
+    spectra, norms = [], []
     for crystal, matrices in zip(crystals, zones, strict=True):
-        for polar in _polar_templates(crystal, matrices, optics, rings, sampling_deg, power):
-            norm2 = torch.fft.rfft(polar**2, dim=-1)
-            direct.append(torch.fft.irfft((visible * norm2.conj()).sum(dim=1), rings.azimuths))
-            mirror.append(torch.fft.irfft((visible * norm2).sum(dim=1), rings.azimuths))
-            spectra.append(torch.fft.rfft(polar * area, dim=-1)[..., 1 : 1 + harmonics(rings.azimuths)])
-    spectrum = torch.cat(spectra).permute(2, 0, 1)
+        follows_from = replace(crystal, name=""), optics, rings, valid, sampling_deg, power
+        make = functools.partial(_coefficients, crystal, matrices, optics, rings, valid, sampling_deg, power)
+        found = kept(follows_from, __file__, make)
+        spectra.append(torch.from_numpy(found[0]))
+        norms.append(torch.from_numpy(found[1]))
     matrices = np.concatenate(zones)
     return Bank(
-        spectra=torch.cat([spectrum.real + spectrum.imag, spectrum.real - spectrum.imag]).contiguous().to(device),
-        inverse_norm=_inverse(torch.stack([torch.cat(direct), torch.cat(mirror)])).contiguous().to(device),
+        spectra=torch.cat(spectra, dim=1).to(device),
+        inverse_norm=torch.cat(norms, dim=1).to(device),
         quaternion=from_matrix(np.stack([matrices, matrices @ np.diag([-1.0, 1.0, -1.0])])),
         phase=np.repeat(np.arange(len(zones)), [len(part) for part in zones]),
         valid=valid.astype(np.float32),
@@ -119,13 +118,39 @@ def build_bank(
     )
 
 
+def _coefficients(crystal, zones, optics, rings, valid, sampling_deg, power) -> tuple[np.ndarray, np.ndarray]:
+    """Return ``spectra`` and ``inverse_norm`` of a `Bank` of one phase."""
+    # Where a ring is seen as a whole its share of ‖T‖² is the same at every angle; elsewhere it takes a transform.
+    whole, radius = torch.from_numpy(valid.all(axis=1)), torch.from_numpy(rings.radius).float()
+    partly = ~whole
+    visible = torch.fft.rfft(radius[partly, None] * torch.from_numpy(valid).float()[partly]) if partly.any() else None
+    # A sum over frequencies is divided by their number: here, once, not after every transform.
+    area = torch.from_numpy(rings.radius / rings.azimuths)[:, None].float()
+    count = harmonics(rings.azimuths)
+    spectra = torch.empty(2 * count, len(zones), len(rings.radius))
+    norms = torch.empty(2, len(zones), rings.azimuths)
+    first = 0
+    for polar in _polar_templates(crystal, zones, optics, rings, sampling_deg, power):
+        part = slice(first, first + len(polar))
+        norms[:, part] = ((polar[:, whole] ** 2).sum(dim=-1) @ radius[whole])[:, None]
+        if visible is not None:
+            norm2 = torch.fft.rfft(polar[:, partly] ** 2)
+            norms[0, part] += torch.fft.irfft((visible * norm2.conj()).sum(dim=1), rings.azimuths)
+            norms[1, part] += torch.fft.irfft((visible * norm2).sum(dim=1), rings.azimuths)
+        spectrum = torch.fft.rfft(polar * area, dim=-1)[..., 1 : 1 + count].permute(2, 0, 1)
+        torch.add(spectrum.real, spectrum.imag, out=spectra[:count, part])
+        torch.sub(spectrum.real, spectrum.imag, out=spectra[count:, part])
+        first = part.stop
+    return spectra.numpy(), _inverse(norms).numpy()
+
+
 def _polar_templates(crystal, zones, optics, rings, sampling_deg, power):
     """Yield templates on rings, raised to the power and free of ring means, (n, r, azimuth), some at a time."""
     half = int(np.ceil(rings.radius[-1] + rings.width + optics.disk_px + 2))
     weights, _ = polar_map(rings, (2 * half + 1, 2 * half + 1))
     for start in range(0, len(zones), _CHUNK):
         images = draw(crystal, zones[start : start + _CHUNK], optics, half, sampling_deg)
-        polar = (weights @ images.T).T.reshape(-1, len(rings.radius), rings.azimuths)
+        polar = np.ascontiguousarray((weights @ images.T).T).reshape(-1, len(rings.radius), rings.azimuths)
         polar = torch.from_numpy(raised(polar, power))
         yield polar - polar.mean(dim=-1, keepdim=True)
 
@@ -138,7 +163,7 @@ def draw(crystal: Crystal, zones: np.ndarray, optics: Optics, half: int, samplin
     images = np.zeros((len(zones), size, size), np.float32)
     for image, zone in zip(images, zones, strict=True):
         lab = g @ zone
-        intensity = strength * relrod(lab, optics.wavelength, length, optics.phi, half_width)
+        intensity = strength * relrod(lab, optics.wavelength, length, optics.phi, half_width, optics.rod == "gaussian")
         shown = intensity > _FAINT * intensity.max()
         render(lab[shown], intensity[shown], optics.pixel, optics.disk_px, image)
     return images.reshape(len(zones), -1)
@@ -205,10 +230,12 @@ def correlate(prepared: np.ndarray, bank: Bank) -> tuple[np.ndarray, np.ndarray]
     cos, sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
     card = _on_card(spectra)
     step = _TEMPLATES_CARD if card else _TEMPLATES
-    product = torch.empty((2 * count, min(step, shape[0]), 2 * len(prepared)), device=spectra.device)
+    product = torch.empty(2 * count * min(step, shape[0]) * 2 * len(prepared), device=spectra.device)
     for first in range(0, shape[0], step):
         part = slice(first, min(first + step, shape[0]))
-        room = product[:, : part.stop - part.start]
+        # Always contiguous: numba would compile the last, shorter part's layout anew.
+        chunk = 2 * count, part.stop - part.start, 2 * len(prepared)
+        room = product[: chunk[0] * chunk[1] * chunk[2]].view(chunk)
         torch.bmm(spectra[:, part], both, out=room)
         norm = bank.inverse_norm[:, part]
         if card:

@@ -233,7 +233,8 @@ def disks(quaternion: np.ndarray, phase: int, seen: Detector) -> tuple[np.ndarra
     """Places (n, 2) in px and template intensities (n,) of an orientation's reflections, faintest first."""
     optics, (g, strength, length) = seen.optics, seen.rods[phase]
     lab = g @ to_matrix(quaternion)
-    weight = strength * relrod(lab, optics.wavelength, length, optics.phi, np.hypot(optics.alpha, _SOFT))
+    half_width = np.hypot(optics.alpha, _SOFT)
+    weight = strength * relrod(lab, optics.wavelength, length, optics.phi, half_width, optics.rod == "gaussian")
     order = np.argsort(weight, kind="stable")
     order = order[weight[order] > _FAINT * weight.max()]
     middle = (np.array(seen.ring.shape) - 1) / 2

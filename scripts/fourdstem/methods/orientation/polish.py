@@ -213,7 +213,7 @@ def _moved(image, place) -> tuple[float, float, float]:
     y, x = y + 1, x + 1
     off = np.array([y0 + y - reach, x0 + x - reach], float) - place
     around = part[y - 1 : y + 2, x - 1 : x + 2]
-    counts = part[y, x] - np.median(part)
+    counts = part[y, x] - np.partition(part.ravel(), part.size // 2)[part.size // 2]  # the median of an odd number
     for axis, (left, right) in enumerate(((around[0, 1], around[2, 1]), (around[1, 0], around[1, 2]))):
         bend = left - 2 * around[1, 1] + right
         off[axis] += 0.5 * (left - right) / bend if bend < 0 else 0.0

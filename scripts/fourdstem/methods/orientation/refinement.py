@@ -12,6 +12,8 @@ alone reach. Disks are taken not to overlap: where they do, Q is too large and i
 are searched by steps along the lab axes, halved whenever none of them helps.
 """
 
+from dataclasses import replace
+
 import numba
 import numpy as np
 
@@ -21,17 +23,17 @@ from fourdstem.methods.orientation.spots import Spots, convolve
 # Steps of the search: tilts in eight directions, turns about the beam. Ridges run between the axes.
 _AXES = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [1, -1, 0]]) / np.sqrt([[1], [1], [1], [2], [2]])
 _AXES = np.concatenate([_AXES, -_AXES])
-# The search ends at this step, fine for the best candidate, or after so many templates.
+# The search ends at this step, fine for the best candidate, or after so many rounds; steps shrink by this factor.
 _COARSE, _FINE = np.deg2rad(0.1), np.deg2rad(0.02)
-_EVALUATIONS = 150
+_ROUNDS, _SHRINK = 12, 0.4
 
 
-def refine(pattern, spots: Spots, step: float, symmetry: tuple, wanted: int, quaternion, phase, score) -> None:
-    """Turn the candidates of one pattern to where they fit best; sort them, drop those that have met.
+def refine(patterns, spots: Spots, step: float, symmetry: tuple, wanted: int, quaternion, phase, score) -> None:
+    """Turn the candidates of patterns to where they fit best; sort them, drop those that have met.
 
     Parameters
     ----------
-    pattern : ndarray of float32, shape (detector_y, detector_x)
+    patterns : ndarray of float32, shape (n, detector_y, detector_x)
     spots : Spots
     step : float
         First step of the search, rad.
@@ -39,58 +41,125 @@ def refine(pattern, spots: Spots, step: float, symmetry: tuple, wanted: int, qua
         operations (m, 4), start (phases + 1,) and the angle in rad by which candidates must differ.
     wanted : int
         Candidates beyond this number are spare: refined only to take the place of dropped ones.
-    quaternion, phase, score : ndarray of shape (candidates, 4), (candidates,), (candidates,)
+    quaternion, phase, score : ndarray of shape (n, candidates, 4), (n, candidates), (n, candidates)
         Changed. Phase -1 = no candidate: score and quaternion become NaN.
     """
-    explained, norm = prepare(pattern, spots)
+    for pattern, *found in zip(patterns, quaternion, phase, score, strict=True):
+        if found[1][0] >= 0:
+            explained, norm = prepare(pattern, spots)
+            if norm > 0:
+                rods = spots.start, spots.g, spots.amplitude, spots.row, spots.table, spots.optics
+                limits = step, spots.reach, norm * spots.best
+                _choose(tuple(found), wanted, limits, rods, (explained, spots.seen, spots.per_ring), symmetry)
+                if spots.final != spots.power:
+                    explained, _ = prepare(pattern, replace(spots, power=spots.final))
+                _settle(found[0], found[1], spots.reach, rods, (explained, spots.seen, spots.per_ring))
 
-    def climb(c, first, finest, final):
-        part = slice(spots.start[phase[c]], spots.start[phase[c] + 1])
-        near = _near(quaternion[c], spots.g[part], spots.optics)
-        reflections = spots.g[part][near], spots.amplitude[final, part][near], spots.row[part][near]
-        reflections = *reflections, spots.table[final], spots.optics
-        return search(quaternion[c], first, finest, spots.reach, *reflections, explained, spots.seen, spots.per_ring)
 
-    def refine_to(first, last):
-        for c in range(first, last):
-            if phase[c] >= 0:
-                quaternion[c], found = climb(c, step, _COARSE, 0)
-                score[c] = min(max(found / (norm * spots.best), 0.0), 1.0)
-        return _rank(quaternion[:last], phase[:last], score[:last], symmetry)
-
-    if norm == 0:
-        return
+@numba.njit(nogil=True, cache=True)
+def _choose(found, wanted, limits, rods, detector, symmetry):
+    quaternion, phase, _ = found
     done = min(wanted, len(phase))
-    kept = refine_to(0, done)
+    kept = _refine_to(0, done, found, limits, rods, detector, symmetry)
     if phase[0] >= 0 and done < len(phase):
         # Half a turn about the beam changes a pattern least of all turns: the best candidate's is always tried.
+        _move(found, done, len(phase) - 1)
         w, x, y, z = quaternion[0]
-        quaternion[-1], phase[-1] = quaternion[done], phase[done]
-        quaternion[done], phase[done] = (-z, y, -x, w), phase[0]
+        quaternion[done, 0], quaternion[done, 1], quaternion[done, 2], quaternion[done, 3] = -z, y, -x, w
+        phase[done] = phase[0]
         done += 1
-        kept = refine_to(done - 1, done)
+        kept = _refine_to(done - 1, done, found, limits, rods, detector, symmetry)
     while kept < wanted and done < len(phase):
         first, done = done, min(done + wanted - kept, len(phase))
-        kept = refine_to(first, done)
-    _blank(wanted, quaternion, phase, score)
+        kept = _refine_to(first, done, found, limits, rods, detector, symmetry)
+    _blank(found, wanted)
+
+
+@numba.njit(nogil=True, cache=True)
+def _settle(quaternion, phase, reach, rods, detector):
+    """Turn the best candidate to its final place."""
     if phase[0] >= 0:
-        quaternion[0], _ = climb(0, 2 * _COARSE, _FINE, 1)
+        _climb(quaternion[0], phase[0], 1, (2 * _COARSE, _FINE, reach), rods, detector)
 
 
-def _rank(quaternion, phase, score, symmetry) -> int:
-    """Sort candidates, blank those that are not distinct from a better one; the number of those left."""
-    order = np.argsort(-np.where(phase >= 0, score, -1), kind="stable")
-    quaternion[:], phase[:], score[:] = quaternion[order], phase[order], score[order]
-    kept = distinct(quaternion, phase, *symmetry)
-    order = np.argsort(~kept, kind="stable")
-    quaternion[:], phase[:], score[:] = quaternion[order], phase[order], score[order]
-    count = int(kept.sum())
-    _blank(count, quaternion, phase, score)
-    return count
+@numba.njit(nogil=True, cache=True)
+def _refine_to(first, last, found, limits, rods, detector, symmetry):
+    """Turn candidates ``first`` to ``last`` - 1, rank all before ``last``; the number of those left."""
+    quaternion, phase, score = found
+    for c in range(first, last):
+        if phase[c] >= 0:
+            value = _climb(quaternion[c], phase[c], 0, (limits[0], _COARSE, limits[1]), rods, detector)
+            score[c] = min(max(value / limits[2], 0.0), 1.0)
+    _sort(found, last)
+    kept = distinct(quaternion[:last], phase[:last], symmetry[0], symmetry[1], symmetry[2])
+    left = 0
+    for c in range(last):
+        if kept[c]:
+            _move(found, c, left)
+            left += 1
+    _blank((quaternion[:last], phase[:last], score[:last]), left)
+    return left
 
 
-def _blank(first, quaternion, phase, score) -> None:
-    quaternion[first:], phase[first:], score[first:] = np.nan, -1, np.nan
+@numba.njit(nogil=True, cache=True)
+def _sort(found, last):
+    """Candidates before ``last`` by score, those that are none last; equal ones keep their order."""
+    for c in range(1, last):
+        at = c
+        while at > 0 and _better(found, at, at - 1):
+            _swap(found, at, at - 1)
+            at -= 1
+
+
+@numba.njit(nogil=True, cache=True)
+def _better(found, one, other):
+    _, phase, score = found
+    return phase[one] >= 0 and (phase[other] < 0 or score[one] > score[other])
+
+
+@numba.njit(nogil=True, cache=True)
+def _swap(found, one, other):
+    quaternion, phase, score = found
+    for k in range(4):
+        quaternion[one, k], quaternion[other, k] = quaternion[other, k], quaternion[one, k]
+    phase[one], phase[other] = phase[other], phase[one]
+    score[one], score[other] = score[other], score[one]
+
+
+@numba.njit(nogil=True, cache=True)
+def _move(found, source, target):
+    quaternion, phase, score = found
+    for k in range(4):
+        quaternion[target, k] = quaternion[source, k]
+    phase[target], score[target] = phase[source], score[source]
+
+
+@numba.njit(nogil=True, cache=True)
+def _blank(found, first):
+    quaternion, phase, score = found
+    for c in range(first, len(phase)):
+        for k in range(4):
+            quaternion[c, k] = np.nan
+        phase[c], score[c] = -1, np.nan
+
+
+@numba.njit(nogil=True, cache=True)
+def _climb(quaternion, phase, final, steps, rods, detector):
+    """Turn a quaternion, in place, to the best template near; that template's Q ‖B‖ c. ``final``: which powers."""
+    start, g, amplitude, row, table, optics = rods
+    first, last = start[phase], start[phase + 1]
+    near = _near(quaternion, g[first:last], optics, steps[0] * steps[2])
+    where, strength, rows = np.empty((len(near), 4)), np.empty(len(near)), np.empty(len(near), np.int64)
+    for i, n in enumerate(near):
+        n += first
+        for k in range(3):
+            where[i, k] = g[n, k]
+        where[i, 3] = g[n, 0] ** 2 + g[n, 1] ** 2 + g[n, 2] ** 2
+        strength[i], rows[i] = amplitude[final, n], row[n]
+    q, value = search(quaternion, steps, (where, strength, rows, table[final], optics), detector)
+    for k in range(4):
+        quaternion[k] = q[k]
+    return value
 
 
 def prepare(pattern: np.ndarray, spots: Spots) -> tuple[np.ndarray, float]:
@@ -106,7 +175,11 @@ def prepare(pattern: np.ndarray, spots: Spots) -> tuple[np.ndarray, float]:
 def flatten(sums, weight, ring, power):
     """Raise ``sums`` times ``weight`` to the power and take ring means away, in place; 0 where ring is -1. ‖B‖."""
     # Ring -1 is the last entry here.
-    total, count = np.zeros(ring.max() + 2), np.zeros(ring.max() + 2)
+    last = 0
+    for y in range(ring.shape[0]):
+        for x in range(ring.shape[1]):
+            last = max(last, ring[y, x])
+    total, count = np.zeros(last + 2), np.zeros(last + 2)
     whole = 0.0
     for y in range(sums.shape[0]):
         values, scale, rings = sums[y], weight[y], ring[y]
@@ -131,56 +204,109 @@ def flatten(sums, weight, ring, power):
 
 
 @numba.njit(nogil=True, cache=True)
-def _near(quaternion, g, optics):
-    """Reflections that the tabulated relrods reach, or would after a turn by the largest step of a grid (0.1 rad)."""
+def _near(quaternion, g, optics, angle):
+    """Reflections that the tabulated relrods reach, or would after a turn by an angle in rad."""
     m = _matrix(quaternion)
-    keep = np.zeros(len(g), np.bool_)
+    keep, count = np.empty(len(g), np.int64), 0
     for i in range(len(g)):
         z = m[0, 2] * g[i, 0] + m[1, 2] * g[i, 1] + m[2, 2] * g[i, 2]
         flat = g[i, 0] ** 2 + g[i, 1] ** 2 + g[i, 2] ** 2
-        keep[i] = abs(z + flat / (2 * optics[1])) < optics[0] + 0.1 * np.sqrt(flat)
-    return keep
+        if abs(z + flat / (2 * optics[1])) < optics[0] + 1.1 * angle * np.sqrt(flat):
+            keep[count] = i
+            count += 1
+    return keep[:count]
 
 
 @numba.njit(nogil=True, cache=True)
-def search(quaternion, step, finest, reach, g, amplitude, row, table, optics, explained, seen, per_ring):
-    """Climb by steps in rad that end at ``finest``, no farther than ``reach`` first steps; the best found, Q ‖B‖ c."""
+def search(quaternion, steps, reflections, detector):
+    """Climb to the best template near an orientation.
+
+    Each round looks a step away in ten directions, and at the top of the parabola through what it saw.
+
+    Parameters
+    ----------
+    quaternion : ndarray of shape (4,)
+    steps : tuple of float
+        First step and the one that ends the search, rad; first steps that it may go.
+    reflections : tuple
+        g and its square (n, 4), amplitude, row, table, optics: see `Spots`.
+    detector : tuple of ndarray
+        D, seen, per_ring.
+
+    Returns
+    -------
+    quaternion : ndarray of shape (4,)
+    value : float
+        Q ‖B‖ c.
+    """
+    step, finest, reach = steps
+    room = np.empty((4, len(reflections[0]))), np.empty(len(detector[2]))
     q = quaternion.astype(np.float64)
-    best = match(q, g, amplitude, row, table, optics, explained, seen, per_ring)
-    done, nearest = 1, np.cos(reach * step / 2)
-    while step >= finest and done < _EVALUATIONS:
+    best = match(q, reflections, detector, room)
+    nearest, value = np.cos(reach * step / 2), np.empty(len(_AXES))
+    for _ in range(_ROUNDS):
+        if step < finest:
+            break
         # The best of all directions, not the first that helps: a turned pattern then climbs the turned way.
-        here, moved = q, False
-        for axis in _AXES:
+        here, middle, moved = q, best, False
+        for i, axis in enumerate(_AXES):
             trial = _rotated(here, axis, step)
-            if abs((trial * quaternion).sum()) < nearest:
-                continue
-            value = match(trial, g, amplitude, row, table, optics, explained, seen, per_ring)
-            done += 1
-            if value > best:
-                q, best, moved = trial, value, True
+            value[i] = match(trial, reflections, detector, room)
+            if value[i] > best and abs((trial * quaternion).sum()) >= nearest:
+                q, best, moved = trial, value[i], True
+        top = _top(middle, value)
+        far = np.sqrt((top**2).sum())
+        if far > 0:
+            trial = _rotated(here, top / far, far * step)
+            found = match(trial, reflections, detector, room)
+            if found > best and abs((trial * quaternion).sum()) >= nearest:
+                q, best, moved = trial, found, far > 1
         if not moved:
-            step /= 2
+            step *= _SHRINK
     return q, best
 
 
 @numba.njit(nogil=True, cache=True)
-def match(quaternion, g, amplitude, row, table, optics, explained, seen, per_ring):
+def _top(middle, value):
+    """Where a parabola in the two tilts and another in the turn have their tops, in steps, at most two away."""
+    top, bend, slope = np.zeros(3), np.empty(5), np.empty(3)
+    for i in range(5):
+        bend[i] = value[i] + value[i + 5] - 2 * middle
+    for i in range(3):
+        slope[i] = (value[i] - value[i + 5]) / 2
+    # Along a diagonal the second derivative is half the sum of both, plus or minus the mixed one.
+    xx, yy, xy = bend[0], bend[1], (bend[3] - bend[4]) / 2
+    determinant = xx * yy - xy * xy
+    if xx + yy < 0 and determinant > 0.01 * xx * yy:
+        top[0] = (xy * slope[1] - yy * slope[0]) / determinant
+        top[1] = (xy * slope[0] - xx * slope[1]) / determinant
+    if bend[2] < 0:
+        top[2] = -slope[2] / bend[2]
+    far = np.sqrt((top**2).sum())
+    return top * min(1.0, 2.0 / far) if far > 0 else top
+
+
+@numba.njit(nogil=True, cache=True)
+def match(quaternion, reflections, detector, room):
     """Q ‖B‖ c of one orientation; 0 where the pattern would show none of its reflections."""
+    (g, amplitude, row, table, optics), (explained, seen, per_ring), (places, ring) = reflections, detector, room
     s_max, wavenumber, pixel, r_min, r_max = optics
     m = _matrix(quaternion)
     ny, nx = explained.shape
-    ring = np.zeros(len(per_ring))
+    middle, scale = (table.shape[1] - 1) / 2, 1 / pixel
+    for i in range(len(g)):  # without branches, so that vectors can be used
+        gz = m[0, 2] * g[i, 0] + m[1, 2] * g[i, 1] + m[2, 2] * g[i, 2]
+        gy = m[0, 1] * g[i, 0] + m[1, 1] * g[i, 1] + m[2, 1] * g[i, 2]
+        gx = m[0, 0] * g[i, 0] + m[1, 0] * g[i, 1] + m[2, 0] * g[i, 2]
+        # s = (k² - |k + g|²) / (2 |k + g|), |k + g|² = k² + 2 k g_z + g²
+        more = 2 * wavenumber * gz + g[i, 3]
+        places[0, i] = (1 - more / (2 * np.sqrt(wavenumber * wavenumber + more)) / s_max) * middle
+        places[1, i], places[2, i] = (ny - 1) / 2 + gy * scale, (nx - 1) / 2 + gx * scale
+        places[3, i] = np.sqrt(gx * gx + gy * gy) * scale
+    ring[:] = 0
     product, norm2 = 0.0, 0.0
     for i in range(len(g)):
-        gx = m[0, 0] * g[i, 0] + m[1, 0] * g[i, 1] + m[2, 0] * g[i, 2]
-        gy = m[0, 1] * g[i, 0] + m[1, 1] * g[i, 1] + m[2, 1] * g[i, 2]
-        gz = m[0, 2] * g[i, 0] + m[1, 2] * g[i, 1] + m[2, 2] * g[i, 2]
-        flat2 = gx * gx + gy * gy
-        radius = np.sqrt(flat2) / pixel
-        after = np.sqrt(flat2 + (wavenumber + gz) ** 2)
-        place = ((wavenumber * wavenumber - after * after) / (2 * after) / s_max + 1) * (table.shape[1] - 1) / 2
-        y, x = (ny - 1) / 2 + gy / pixel, (nx - 1) / 2 + gx / pixel
+        place, y, x, radius = places[0, i], places[1, i], places[2, i], places[3, i]
         if radius < r_min or radius > r_max or not 0 <= place < table.shape[1] - 1:
             continue
         if not (1 <= y < ny - 2 and 1 <= x < nx - 2):
@@ -213,9 +339,10 @@ def _cubic(image, y, x):
     y0, x0 = int(y), int(x)
     v, u = y - y0, x - x0
     a, b, c, d = _weights(u)
+    above, upper, lower, below = _weights(v)
     total = 0.0
-    for i, weight in enumerate(_weights(v)):
-        row = image[y0 - 1 + i]
+    for i, weight in ((-1, above), (0, upper), (1, lower), (2, below)):
+        row = image[y0 + i]
         total += weight * (a * row[x0 - 1] + b * row[x0] + c * row[x0 + 1] + d * row[x0 + 2])
     return total
 

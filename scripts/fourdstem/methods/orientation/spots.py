@@ -16,12 +16,17 @@ _BOX, _DISK = 0.5, 1.2
 # place. Averaging evens out strong disks less than weak ones: a power above the patterns' ranked simulated many-beam
 # patterns best. Angles are most accurate where both are alike.
 _SHARPER = (1.2, 1.0)
+# The power of patterns for the final place in units of that for ranking, where intensities are kinematical (also: made
+# so by precession): strong disks tell the angle best there. Two-beam intensities are too uncertain for it.
+_FINAL = 2.0
 # First steps of the search that it may go, without and with precession; other maxima belong to other candidates. With
 # precession intensities change slowly: the best template of the grid is near, farther on errors of the model lead.
 _REACH = (4.0, 2.0)
-# Half-width of tilts to average over, beside the convergence. Many-beam intensities follow the excitation error
-# less sharply than relrods; without it a template hangs on disks that the crystal shows differently.
-_SOFT = np.deg2rad(0.5)
+# Half-width of tilts to average over, beside the convergence: for ranking, and for the final place without and with
+# precession or two beams. Many-beam intensities follow the excitation error less sharply than relrods; without it a
+# template hangs on disks that the crystal shows differently. Where the user says that intensities are kinematical, and
+# no precession evens them out, the final place is most accurate nearly without.
+_SOFT, _SHARP = np.deg2rad(0.5), np.deg2rad(0.1)
 # Relrods are tabulated: |g| in 1/Å, excitation errors up to where the widest falls to 1e-4 or to the limit in 1/Å.
 _G_STEP, _S_COUNT, _S_LIMIT, _TAIL = 0.01, 1601, 0.2, 1e-4
 # Relrods whose lengths differ by less share a row of the table.
@@ -63,8 +68,8 @@ class Spots:
         First steps that the search may go.
     best : float
         c of the module docstring.
-    power : float
-        Of patterns.
+    power, final : float
+        Of patterns, for ranking and for the final place.
     """
 
     g: np.ndarray
@@ -83,6 +88,7 @@ class Spots:
     reach: float
     best: float
     power: float
+    final: float
 
 
 def spots(crystals: list[Crystal], optics: Optics, rings: Rings, valid: np.ndarray, power: float) -> Spots:
@@ -100,16 +106,18 @@ def spots(crystals: list[Crystal], optics: Optics, rings: Rings, valid: np.ndarr
     found = [rods(c, g_max, optics.wavelength, optics.thickness, optics.intensity) for c in crystals]
     g, length = np.concatenate([part[0] for part in found]), np.concatenate([part[2] for part in found])
     strength = np.concatenate([part[1] / part[1].max(initial=1e-30) for part in found])
-    row, relrods, s_max = _relrods(optics, np.linalg.norm(g, axis=1), length)
+    soft, final = _for_the_final_place(optics, power)
+    powers = power * _SHARPER[0], final * _SHARPER[1]
+    row, relrods, s_max = _relrods(optics, np.linalg.norm(g, axis=1), length, soft)
     # Σ over rings of (pixels of a disk of radius R there)² is 16 R³ / 3, that of its π R² pixels in one ring π² R⁴.
     # ``seen`` holds squares of the soft-edged disk, the ring mean takes the disk itself.
     spread = max(1.0, 3 * np.pi**2 * _DISK * radius_px / 16) * ((disk**2).sum() / disk.sum()) ** 2
     return Spots(
         g=g,
-        amplitude=np.stack([strength ** (power * factor) for factor in _SHARPER]),
+        amplitude=np.stack([strength**p for p in powers]),
         start=np.cumsum([0, *(len(part[0]) for part in found)]),
         row=row,
-        table=np.stack([relrods ** (power * factor) for factor in _SHARPER]),
+        table=np.stack([part**p for part, p in zip(relrods, powers, strict=True)]),
         optics=(s_max, 1 / optics.wavelength, optics.pixel, r_min, r_max),
         seen=seen,
         inside=inside,
@@ -121,7 +129,15 @@ def spots(crystals: list[Crystal], optics: Optics, rings: Rings, valid: np.ndarr
         reach=_REACH[optics.phi > 0],
         best=_attainable(radius_px, box, disk, power),
         power=power,
+        final=final,
     )
+
+
+def _for_the_final_place(optics: Optics, power: float) -> tuple[np.ndarray, float]:
+    """Half-widths of tilts for ranking and for the final place, and the power of patterns for the latter."""
+    kinematical = optics.intensity == "kinematical"
+    sharp = _SHARP if kinematical and optics.phi == 0 else _SOFT
+    return np.hypot(optics.alpha, [_SOFT, sharp]), power * (_FINAL if kinematical else 1.0)
 
 
 def _kernel(radius: float) -> np.ndarray:
@@ -141,20 +157,20 @@ def _attainable(radius: float, box: np.ndarray, disk: np.ndarray, power: float) 
     return float(matched[middle, middle] / np.sqrt((shown.astype(float) ** 2).sum() * (disk**2).sum()))
 
 
-def _relrods(optics: Optics, g: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Rows of reflections by |g| and length of relrod, the table, s_max."""
-    half_width = np.hypot(optics.alpha, _SOFT)
+def _relrods(optics: Optics, g: np.ndarray, length: np.ndarray, soft: np.ndarray) -> tuple:
+    """Rows of reflections by |g| and length of relrod, a table for each half-width of tilts, s_max."""
     tail = 1 / (np.sqrt(2 * _TAIL) * np.pi * length.min())
-    s_max = min(_S_LIMIT, tail) + g.max() * (optics.phi + half_width)
+    s_max = min(_S_LIMIT, tail) + g.max() * (optics.phi + soft.max())
     s = np.linspace(-s_max, s_max, _S_COUNT)
     along = np.sqrt(s**2 + 1 / optics.wavelength**2) - s
     kinds = np.stack([np.round(g / _G_STEP), np.round(np.log(length) / _LENGTH_STEP)], axis=1)
     kinds, row = np.unique(kinds, axis=0, return_inverse=True)
-    table = np.empty((len(kinds), _S_COUNT))
-    for values, (steps, logarithm) in zip(table, kinds, strict=True):
+    table = np.empty((len(soft), len(kinds), _S_COUNT))
+    for i, (steps, logarithm) in enumerate(kinds):
         radius, thickness = steps * _G_STEP, np.full(_S_COUNT, np.exp(logarithm * _LENGTH_STEP))
         lab = np.stack([0 * s + radius, 0 * s, np.sqrt(along**2 - radius**2) - 1 / optics.wavelength], -1)
-        values[:] = relrod(lab, optics.wavelength, thickness, optics.phi, half_width)
+        for values, half_width in zip(table[:, i], soft, strict=True):
+            values[:] = relrod(lab, optics.wavelength, thickness, optics.phi, half_width, optics.rod == "gaussian")
     return row.ravel(), table, float(s_max)
 
 
@@ -164,8 +180,10 @@ def convolve(image, kernel, out):
     ny, nx = image.shape
     reach = kernel.shape[0] // 2
     padded = np.zeros((ny + 2 * reach, nx + 2 * reach), np.float32)
-    padded[reach : reach + ny, reach : reach + nx] = image
-    out[:] = 0
+    for y in range(ny):  # an assignment of slices takes numba seconds to compile
+        for x in range(nx):
+            padded[reach + y, reach + x] = image[y, x]
+            out[y, x] = 0
     for y in range(ny):
         total = out[y]
         for i in range(2 * reach + 1):

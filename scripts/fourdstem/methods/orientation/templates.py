@@ -5,11 +5,16 @@ excitation error and t the thickness::
 
     I = |F|² ⟨L(s + g φ cos ω + g τ)⟩_ω,τ,   L(s) = 1 / (1 + 2 (π s t)²)
 
-L is the relrod: far from the Bragg condition it is sinc²(π s t) averaged over its fringes, whose tails are what
-makes most of a pattern. φ is the precession angle, averaged over its azimuth ω. The tilt τ is averaged over
+L, the relrod, is Lorentz's by default: far from the Bragg condition it is sinc²(π s t) averaged over its fringes, whose
+tails are what makes most of a pattern. The other choice is Gauss's with the curvature that sinc² has at its top and no
+tails: L(s) = exp(-(π s t)² / 3). φ is the precession angle, averaged over its azimuth ω. The tilt τ is averaged over
 ±h, h² = α² + (δ/2)²: the rocking inside a disk (α, convergence semi-angle) and the cell of the grid of zone
 axes that one template stands for (δ, its spacing; 0 where the orientation is known). Without δ, orientations
 between grid points would match no template.
+
+Of Lorentz's both averages are known: with a = √2 π t, u = 1 + i a s and c = a g φ, that over ω is Re 1/√(u² + c²), and
+the integral of this over s is arg(u + √(u² + c²)) / a. Gauss's is averaged over τ by the error function, over ω by a
+sum.
 
 Two beams (Blackman, doi:10.1098/rspa.1939.0109): the wave swings between the direct and the diffracted beam, and s
 is replaced by √(s² + 1/ξ²) with the extinction distance ξ = π V / (λ γ |F|). That is again such a relrod, fainter and
@@ -17,9 +22,11 @@ wider::
 
     |F|² → |F|² / A,   t → t / √A,   A = 1 + 2 (π t / ξ)²
 
-so strong reflections of a crystal thicker than ξ / 4 no longer outshine the others, and stay bright farther from the
-Bragg condition.
+of either shape, so that strong reflections of a crystal thicker than ξ / 4 no longer outshine the others, and stay
+bright farther from the Bragg condition.
 """
+
+import math
 
 import numba
 import numpy as np
@@ -41,6 +48,7 @@ def template_pattern(
     detector_shape: tuple[int, int],
     thickness_angstrom: float = 200.0,
     intensity: str = "auto",
+    rod: str = "lorentzian",
 ) -> np.ndarray:
     """Reflections of one orientation in a corrected pattern, for drawing a template over it.
 
@@ -56,6 +64,7 @@ def template_pattern(
     thickness_angstrom : float
         Length of the relrods is its inverse.
     intensity : {"auto", "kinematical", "two_beam"}
+    rod : {"lorentzian", "gaussian"}
 
     Returns
     -------
@@ -69,7 +78,7 @@ def template_pattern(
     g, strength, length = rods(crystal, g_max, wavelength, thickness_angstrom, model)
     lab = g @ to_matrix(orientation)
     alpha, phi = (acquisition.convergence_mrad or 0) * 1e-3, acquisition.precession_mrad * 1e-3
-    weight = relrod(lab, wavelength, length, phi, alpha)
+    weight = relrod(lab, wavelength, length, phi, alpha, rod == "gaussian")
     y, x = (ny - 1) / 2 + lab[:, 1] / pixel, (nx - 1) / 2 + lab[:, 0] / pixel
     spots = np.stack([y, x, strength * weight], -1)
     spots = spots[(y > -0.5) & (x > -0.5) & (y < ny - 0.5) & (x < nx - 0.5)]
@@ -143,7 +152,7 @@ def extinction_distance(crystal: Crystal, f2: np.ndarray, wavelength: float) -> 
 
 
 @numba.njit(nogil=True, cache=True)
-def relrod(lab, wavelength, thickness, phi, half_width):
+def relrod(lab, wavelength, thickness, phi, half_width, gaussian=False):
     """Weight of each reflection by its excitation error (module docstring).
 
     Parameters
@@ -156,25 +165,53 @@ def relrod(lab, wavelength, thickness, phi, half_width):
         Å.
     phi, half_width : float
         Precession angle and half-width of the tilts to average over, rad.
+    gaussian : bool
+        Gauss's relrod instead of Lorentz's.
 
     Returns
     -------
     ndarray of shape (n,)
     """
     k0 = 1 / wavelength
-    steps = 36 if phi > 0 else 1
-    weight = np.zeros(len(lab))
+    weight = np.empty(len(lab))
     for i in range(len(lab)):
-        slope = np.sqrt(2) * np.pi * thickness[i]
-        g = np.hypot(lab[i, 0], lab[i, 1])
-        length = np.hypot(g, k0 + lab[i, 2])
+        g = math.sqrt(lab[i, 0] ** 2 + lab[i, 1] ** 2)
+        length = math.sqrt(g * g + (k0 + lab[i, 2]) ** 2)
         s = (k0 * k0 - length * length) / (2 * length)
         half = max(g * half_width, 1e-9)
-        for n in range(steps):
-            off = s + g * phi * np.cos(2 * np.pi * n / steps)
-            spread = np.arctan(slope * (off + half)) - np.arctan(slope * (off - half))
-            weight[i] += spread / (2 * slope * half * steps)
+        if gaussian:
+            weight[i] = _gauss(s, half, g * phi, np.pi * thickness[i] / np.sqrt(3))
+        else:
+            slope = np.sqrt(2) * np.pi * thickness[i]
+            c = slope * g * phi
+            spread = _turn(slope * (s + half), c) - _turn(slope * (s - half), c)
+            weight[i] = spread / (2 * slope * half)
     return weight
+
+
+@numba.njit(nogil=True, cache=True)
+def _turn(y, c):
+    """arg(u + √(u² + c²)), u = 1 + i y."""
+    if c == 0:
+        return math.atan(y)
+    real, imaginary = 1 - y * y + c * c, 2 * y
+    size = math.sqrt(real * real + imaginary * imaginary)
+    # The larger part of the root first: the other is their product, half of ``imaginary``, divided by it.
+    large = math.sqrt((size + abs(real)) / 2)
+    small = abs(y) / large
+    across, along = (small, large) if real < 0 else (large, small)
+    return math.atan2(y + math.copysign(along, y), 1 + across)
+
+
+@numba.njit(nogil=True, cache=True)
+def _gauss(s, half, swing, slope):
+    """exp(-(slope s)²) averaged over s ± half and over s + swing cos ω."""
+    steps = 8 + int(16 * slope * swing)  # points that lie closer than the relrod is wide
+    total = 0.0
+    for n in range(steps if swing > 0 else 1):
+        off = s + swing * math.cos(np.pi * (n + 0.5) / steps) if swing > 0 else s
+        total += math.erf(slope * (off + half)) - math.erf(slope * (off - half))
+    return total * math.sqrt(np.pi) / (4 * slope * half) / (steps if swing > 0 else 1)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -204,7 +241,7 @@ def render(lab, intensity, pixel, radius_px, out):
         total = 0.0
         for y in range(disk.shape[0]):
             for x in range(disk.shape[1]):
-                off = np.hypot(y0 + y - cy, x0 + x - cx)
+                off = math.sqrt((y0 + y - cy) ** 2 + (x0 + x - cx) ** 2)
                 disk[y, x] = min(1.0, max(0.0, radius_px + 0.5 - off))
                 total += disk[y, x]
         for y in range(disk.shape[0]):

@@ -81,19 +81,18 @@ def _gaussian(sigma):
 def _convolve(pattern, weights):
     half = len(weights) // 2
     ny, nx = pattern.shape
-    along = np.zeros_like(pattern)
-    for k in range(-half, half + 1):
-        w = weights[k + half]
-        low, high = max(0, -k), min(nx, nx - k)
-        for y in range(ny):
-            for x in range(low, high):
-                along[y, x + k] += w * pattern[y, x]
-    out = np.zeros_like(pattern)
-    for k in range(-half, half + 1):
-        w = weights[k + half]
-        for y in range(max(0, -k), min(ny, ny - k)):
+    along, out = np.zeros_like(pattern), np.zeros_like(pattern)
+    for y in range(ny):
+        for k in range(-half, half + 1):
+            w, low, high = weights[k + half], max(0, -k), min(nx, nx - k)
+            given, into = pattern[y, low:high], along[y, low + k : high + k]
+            for x in range(len(given)):
+                into[x] += w * given[x]
+    for y in range(ny):
+        for k in range(max(-half, y - ny + 1), min(half, y) + 1):
+            w, given, into = weights[k + half], along[y - k], out[y]
             for x in range(nx):
-                out[y + k, x] += w * along[y, x]
+                into[x] += w * given[x]
     return out
 
 

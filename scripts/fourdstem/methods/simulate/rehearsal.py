@@ -149,17 +149,39 @@ class Rehearsal:
 
     @property
     def cube(self) -> Cube:
-        """The patterns as a cube that is otherwise like the scan's corrected one."""
-        return replace(self.known.cube, data=self, correction=None, valid=self.known.cube.valid)
+        """The patterns as a cube that is otherwise like the scan's corrected one; its units are made side by side."""
+        return replace(self.known.cube, data=_Numbers(self.shape), correction=_Maker(self))
 
     def __getitem__(self, where) -> np.ndarray:
         """Return the float32 patterns (n, detector_y, detector_x) at ``[y, x0:x1]``."""
+        return _Maker(self).apply(_Numbers(self.shape)[where], where)
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    """Numbers of rehearsed patterns, in place of stored ones: reading them costs nothing."""
+
+    shape: tuple[int, int, int, int]
+
+    def __getitem__(self, where) -> np.ndarray:
         y, xs = where
-        numbers = [y * UNIT + x for x in range(*xs.indices(UNIT))]
-        patches = {number // PATCH for number in numbers}
-        common = {patch: _drawn(self, patch * PATCH, PATCH, self.known.shared) for patch in patches}
-        own = [_drawn(self, n, n % PATCH, 1 - self.known.shared) + common[n // PATCH] for n in numbers]
-        return np.stack(own).astype(np.float32)
+        return y * UNIT + np.arange(UNIT)[xs]
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """Makes patterns from their numbers, where a scan's would be corrected: in the threads of the cube."""
+
+    rehearsal: Rehearsal
+
+    def apply(self, numbers: np.ndarray, _) -> np.ndarray:
+        """Return float32 patterns (n, detector_y, detector_x)."""
+        patches, which = np.unique(numbers // PATCH, return_inverse=True)
+        shared = self.rehearsal.known.shared
+        own = _drawn(self.rehearsal, numbers, numbers % PATCH, 1 - shared)
+        if shared > 0:
+            own += _drawn(self.rehearsal, patches * PATCH, np.full(len(patches), PATCH), shared)[which]
+        return own
 
 
 def rehearse(
@@ -240,16 +262,22 @@ def _spots(crystals, known: Conditions, matrices, phase, thickest: float, thread
         return list(pool.map(work, zip(phase, matrices, strict=True)))
 
 
-def _drawn(rehearsal: Rehearsal, number: int, part: int, share: float) -> np.ndarray:
-    """Corrected pattern: what ``share`` of the exposure of a pattern gives; noise and beam position by ``part``."""
+def _drawn(rehearsal: Rehearsal, numbers: np.ndarray, parts: np.ndarray, share: float) -> np.ndarray:
+    """Corrected patterns: what ``share`` of the exposure gives; noise and beam positions by ``parts``."""
+    known = rehearsal.known
+    place = rehearsal.place[numbers // PATCH, parts]
+    counts = [_counts(rehearsal, *each, share) for each in zip(numbers, parts, place, strict=True)]
+    return known.cube.correction.interpolate(np.stack(counts), known.centre_px[place])
+
+
+def _counts(rehearsal: Rehearsal, number: int, part: int, place: int, share: float) -> np.ndarray:
+    """Recorded counts of one pattern, float32."""
     known, patch = rehearsal.known, number // PATCH
     correction = known.cube.correction
-    if share <= 0:
-        return np.zeros(known.cube.detector_shape, np.float32)
-    seed = np.random.SeedSequence(rehearsal.seed, spawn_key=(5, patch, part))
+    seed = np.random.SeedSequence(rehearsal.seed, spawn_key=(5, int(patch), int(part)))
     rng = np.random.Generator(np.random.Philox(seed))
     typical = rehearsal.place[patch, 0]
-    averaged, place = known.averaged[typical], rehearsal.place[patch, part]
+    averaged = known.averaged[typical]
     mean = _expected(rehearsal, number, known.centre_px[place])
     exposure = share * averaged * rehearsal.dose[patch] * known.electrons[typical]
     counts = rng.poisson(mean * (exposure / max(mean.sum(), 1e-30))) / averaged
@@ -257,12 +285,13 @@ def _drawn(rehearsal: Rehearsal, number: int, part: int, share: float) -> np.nda
     readout = np.nan_to_num(correction.readout_noise_counts)
     if readout > 0:
         counts += rng.normal(0, readout * np.sqrt(share / averaged), counts.shape)
-    return correction.interpolate(counts[None].astype(np.float32), known.centre_px[place][None])[0]
+    return counts.astype(np.float32)
 
 
 def _expected(rehearsal: Rehearsal, number: int, centre) -> np.ndarray:
     """Return the mean recorded pattern in units of its own."""
     cube, typical = rehearsal.known.cube, Params()
+    centre = np.asarray(centre, np.float64)  # as in a simulated scan: compiled once
     pixel, inverse = cube.acquisition.pixel_inv_angstrom, np.linalg.inv(cube.correction.matrix)
     disk = rehearsal.radius_px, typical.disk_blur_px
     patch, (thickness, share) = number // PATCH, (v.flat[number] for v in (rehearsal.thickness, rehearsal.share))
