@@ -78,7 +78,7 @@ def results(
         _average(folder, acquisition, patterns, grain, rng)
     if "nmf" in stages:
         cube = Cube(patterns.astype(np.float32))
-        few = nmf.Params(source="corrected", rank_range=(2, 5), starts=2, bin=2)
+        few = nmf.Params(source="corrected", rank_range=(4, 6), starts=2, bin=2)
         _save(folder / "nmf.h5", acquisition, nmf.compute(cube, cube, few, 2.0, folder))
     if "template_mask" in stages:
         _save(folder / "template_mask.h5", acquisition, _template_mask(scan_shape, detector, rng))

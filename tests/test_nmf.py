@@ -1,8 +1,8 @@
 """Factorisation: solvers against scikit-learn, the scan over ranks, maps, and what cannot be factorised."""
 
-import itertools
 import json
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +78,7 @@ def test_noise_free_mixtures_are_taken_apart_exactly():
 
 def test_an_iterate_of_least_squares_that_is_worse_is_not_kept(v):
     fits = [nmf.solve(v, 8, method="als", max_iter=n, tol=0) for n in (2, 5, 12)]
-    assert all(a.loss >= b.loss for a, b in itertools.pairwise(fits))
+    assert all(a.loss >= b.loss for a, b in pairwise(fits))
 
 
 def test_the_penalty_makes_weights_smaller_and_fewer(v):
@@ -153,7 +153,7 @@ def test_a_name_that_is_not_known_is_refused(v, named):
 
 def test_the_directions_are_those_of_the_singular_value_decomposition(v):
     low = compress(wrap(v), 8, 0, passes=8)
-    _left, values, right = np.linalg.svd(v.astype(float), full_matrices=False)
+    _, values, right = np.linalg.svd(v.astype(float), full_matrices=False)
     found = np.linalg.norm(low.x, axis=0)
     assert np.allclose(found[:5], values[:5], rtol=1e-5)  # beyond is noise, in which no direction stands out
     assert np.allclose(found[5:], values[5:8], rtol=0.05) and (found[5:] < values[5:8] * (1 + 1e-5)).all()
