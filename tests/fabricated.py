@@ -81,7 +81,7 @@ def results(
         few = nmf.Params(source="corrected", rank_range=(4, 6), starts=2, bin=2)
         _save(folder / "nmf.h5", acquisition, nmf.compute(cube, cube, few, 2.0, folder))
     if "template_mask" in stages:
-        _save(folder / "template_mask.h5", acquisition, _template_mask(scan_shape, detector, rng))
+        _save(folder / "template_mask.h5", acquisition, _template_mask(scan_shape, detector))
     found = {}
     if "orientation" in stages:
         for source, noise in (("corrected", 20.0), ("averaged", 1.0)):
@@ -203,8 +203,9 @@ def _virtual_image(patterns):
     )
 
 
-def _template_mask(shape, detector, rng):
+def _template_mask(shape, detector):
     """Two species with every number that a report shows; of the second one positions are not published."""
+    rng = np.random.default_rng(1)
     kinds = template_mask.Result.__dataclass_fields__
     sizes = {"species": 2, "scan_y": shape[0], "scan_x": shape[1], "detector_y": detector, "detector_x": detector}
     sizes |= {"classical": 3, "column": 5, "yx": 2, "vector": 2}

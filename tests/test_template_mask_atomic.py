@@ -17,7 +17,7 @@ from fourdstem.methods.template_mask import registration
 
 NUMBERS = {"Fe": 26, "P": 15, "O": 8, "Li": 3}
 DOSE = 5e4
-WIDE = {"region": [0, 44, 0, 26], "control": [0, 44, 58, 108]}
+WIDE = {"region": [0, 44, 0, 26], "control": [0, 44, 54, 108]}
 
 
 def params(*species, **given):

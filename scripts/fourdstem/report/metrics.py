@@ -28,11 +28,7 @@ def metrics(sample: Sample) -> dict:
     if sample.nmf is not None:
         values["components"] = int(sample.nmf.chosen_rank)
         values["clusters"] = len(sample.nmf.cluster_size_px)
-    if sample.template_mask is not None:
-        found_masks = sample.template_mask
-        for k, name in enumerate(found_masks.species):
-            values[f"mask_{name}_contrast_to_noise"] = _plain(found_masks.contrast_to_noise[k])
-            values[f"mask_{name}_pull"] = _plain(found_masks.pull[k])
+    values |= _of_masks(sample.template_mask)
     for source, result in sample.orientation.items():
         good = result.phase >= 0
         values[f"{source}_indexed_share"] = _plain(good.mean())
@@ -55,6 +51,13 @@ def metrics(sample: Sample) -> dict:
         "warnings": len(complaints(sample)),
         "thumbnail": thumbnail(sample),
     }
+
+
+def _of_masks(found) -> dict:
+    """Return contrast to noise and pull per species of the template masks."""
+    names = () if found is None else found.species
+    values = {f"mask_{name}_contrast_to_noise": _plain(found.contrast_to_noise[k]) for k, name in enumerate(names)}
+    return values | {f"mask_{name}_pull": _plain(found.pull[k]) for k, name in enumerate(names)}
 
 
 def thumbnail(sample: Sample) -> str:
