@@ -67,6 +67,7 @@ def _kinds(entry: dict) -> tuple:
 
 
 WRONG = {
+    "object": [3, "Li", [1]],
     "integer": ["four", 2.5, 4.0, True, [1], {"a": 1}, "3", datetime.date(2024, 5, 1)],
     "number": ["200 kV", "1e5", "0,5", True, [1.0], {}, datetime.date(2024, 5, 1)],
     "boolean": [1, 0, "true", "ja", 0.5, []],
