@@ -1,7 +1,7 @@
 """Comparison with known truth: `compare` says how far results are from it, `rivals` what they are compared with."""
 
 from fourdstem.methods.evaluation.compare import Params, Result, compute, regions, rows
-from fourdstem.methods.evaluation.probabilities import outcomes, pooled, study_rows
+from fourdstem.methods.evaluation.probabilities import Judged, judged, outcomes, pooled, study_rows
 from fourdstem.methods.evaluation.quality import effective_number, foreign_weight, psnr
 from fourdstem.methods.evaluation.rivals import (
     NOISE_FREE,
@@ -15,6 +15,7 @@ from fourdstem.methods.evaluation.rivals import (
 
 __all__ = [
     "NOISE_FREE",
+    "Judged",
     "NONLOCAL",
     "OVER_POSITIONS",
     "Params",
@@ -23,6 +24,7 @@ __all__ = [
     "compute",
     "effective_number",
     "foreign_weight",
+    "judged",
     "noise_free",
     "outcomes",
     "pooled",
