@@ -15,9 +15,9 @@ from fourdstem.methods.evaluation.rivals import (
 
 __all__ = [
     "NOISE_FREE",
-    "Judged",
     "NONLOCAL",
     "OVER_POSITIONS",
+    "Judged",
     "Params",
     "Result",
     "average_over_positions",

@@ -1,8 +1,8 @@
 """Orientation mapping by template matching: see `index` for the method and its frame."""
 
 from fourdstem.methods.orientation.ang import ang_text
-from fourdstem.methods.orientation.ctf import ctf_text, hkl_axes
 from fourdstem.methods.orientation.base_rate import shift, shifted
+from fourdstem.methods.orientation.ctf import ctf_text, hkl_axes
 from fourdstem.methods.orientation.evidence import Averages, averages
 from fourdstem.methods.orientation.foreign import foreign_weight
 from fourdstem.methods.orientation.index import Params, Result, compute, indexed

@@ -1,10 +1,11 @@
 """Patterns like those of a scan, of the sample's own phases, whose truth is known: what a matcher is rehearsed on.
 
 They come in patches: nine patterns of one orientation, as near each other as positions of one grain are. Zone axes and
-thicknesses are spread evenly, not drawn: so the share of difficult ones is that of random grains, with less scatter. Beam position, dose, degree of averaging and what other grains bring into averages are those of positions of the scan. Intensities are those of `bloch`, which
-shares nothing with a matcher's templates; thickness and diffuse scattering vary from patch to patch, and some patterns
-show a foreign crystal too, as at a boundary. Noise is drawn on the detector as recorded and then interpolated as the
-scan's patterns are.
+thicknesses are spread evenly, not drawn: the share of difficult ones is that of random grains, with less scatter. Beam
+position, dose, degree of averaging and what other grains bring into averages are those of positions of the scan.
+Intensities are those of `bloch`, which shares nothing with a matcher's templates; diffuse scattering varies from patch
+to patch, and some patterns show a foreign crystal too, as at a boundary. Noise is drawn on the detector as recorded and
+then interpolated as the scan's patterns are.
 """
 
 from concurrent.futures import ThreadPoolExecutor
