@@ -281,9 +281,17 @@ def test_the_positions_of_a_scan_tell_its_base_rate(rate):
     assert logistic.scores(moved, outcome)["auc"] == pytest.approx(logistic.scores(predicted, outcome)["auc"], abs=1e-6)
 
 
-@pytest.mark.parametrize("rate", [0.45, 0.5, 0.55])
-def test_a_scan_that_does_not_contradict_the_rehearsal_shifts_nothing(rate):
-    assert base_rate.shift(drawn(rate, 1600)[0], 0.5, 224) == 0.0
+def test_a_scan_shifts_something_only_where_its_mean_contradicts_the_rehearsal():
+    number, seen = 1 / (base_rate.TOGETHER / 1600 + 1 / 224), set()
+    for seed, rate in enumerate([0.4, 0.44, 0.48, 0.5, 0.5, 0.52, 0.56, 0.6]):
+        predicted, _ = drawn(rate, 1600, seed)
+        excess = predicted.mean() - 0.5
+        contradicts = number * abs(excess) > 1  # the slope of the likelihood against that of the prior
+        by = base_rate.shift(predicted, 0.5, 224)
+        assert (by != 0) == contradicts
+        assert by * excess >= 0
+        seen.add(bool(contradicts))
+    assert seen == {True, False}
 
 
 def test_few_grains_are_not_believed_as_many_are():
