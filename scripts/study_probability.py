@@ -27,20 +27,23 @@ with stage(snakemake) as job:
             most = nonlocal_average.members(averaging, cube.scan_shape)
             out = nonlocal_average.Output(**evaluation.room_for_average(folder, cube.shape, most))
             nonlocal_average.compute(cube, averaging, out, simulate.beam_radius_px(film), folder)
-            of_averages = (out.member, out.weight), orientation.pick(out.member, out.weight)
+            of_averages = (out.member, out.weight), orientation.averages(out.member, out.weight)
             sources = {
                 "corrected": (cube, (), None),
                 "averaged": (evaluation.stored(cube, out.patterns), *of_averages),
             }
-            for source, (patterns, made_of, picked) in sources.items():
+            for source, (patterns, made_of, averages) in sources.items():
                 result = orientation.indexed(patterns, crystals, matcher, device=job.device)
-                known = simulate.conditions(cube, matcher.seed, *made_of, others=picked)
+                about = {}
+                if made_of:
+                    foreign = orientation.foreign_weight(result, *made_of, crystals)
+                    about = {"others": averages.picked, "foreign": foreign}
+                known = simulate.conditions(cube, matcher.seed, *made_of, **about)
                 played = simulate.rehearse(crystals, known, *size)
                 rehearsed = orientation.indexed(played.cube, crystals, matcher, device=job.device)
                 of_rehearsal = rehearsed, played, simulate.PATCH
-                result = orientation.with_probability(result, *of_rehearsal, crystals, matcher, picked)
+                result = orientation.with_probability(result, *of_rehearsal, crystals, matcher, averages)
                 key = film.electrons_per_pattern, source
-                found.setdefault(key, []).append(evaluation.outcomes(truth, result, crystals))
-    pairs = evaluation.pooled(found)
-    study.write_table(job.output.table, evaluation.study_rows(pairs, job.params.seed))
-    figures.draw(pairs, Path(job.output.table).parent)
+                found.setdefault(key, []).append(evaluation.judged(truth, result, crystals, len(played.dose)))
+    study.write_table(job.output.table, evaluation.study_rows(found, job.params.seed))
+    figures.draw(evaluation.pooled(found), Path(job.output.table).parent)

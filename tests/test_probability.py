@@ -9,7 +9,9 @@ from orientations import gold, iron
 
 from fourdstem.cube import Cube
 from fourdstem.methods import evaluation, orientation, simulate
+from fourdstem.methods.orientation import base_rate, evidence, logistic
 from fourdstem.methods.orientation import probability as method
+from fourdstem.methods.simulate import rehearsal
 
 PATTERNS = 960
 MATCHER = orientation.Params(sampling_deg=3.0, calibration_patterns=PATTERNS)
@@ -25,11 +27,11 @@ def played(crystals, cube, seed, patterns=PATTERNS, threads=1, **averages):
     return orientation.compute(truth.cube, crystals, MATCHER), truth
 
 
-def patch_members(result):
+def patch_members(result, truth):
     flat = np.arange(result.phase.size).reshape(-1, 1)
     others = flat // simulate.PATCH * simulate.PATCH + (flat + np.arange(1, simulate.PATCH)) % simulate.PATCH
     others = np.where(others < result.phase.size, others, -1)
-    return others.reshape(*result.phase.shape, -1)
+    return orientation.Averages(others.reshape(*result.phase.shape, -1), truth.number)
 
 
 @pytest.fixture(scope="module", params=[(17.0, 1), (0.0, 1), (17.0, 2)], ids=["precession", "none", "two phases"])
@@ -40,7 +42,7 @@ def case(request):
     cube, _ = simulate.recorded(replace(FILM, precession_mrad=precession), [gold()])
     other, truth = played(crystals, cube, 1)
     fitted, known = played(crystals, cube, 0)
-    picked = patch_members(other)
+    picked = patch_members(other, truth)
     calibration = method.calibrate(other, fitted, known, simulate.PATCH, crystals, MATCHER, picked)
     return SimpleNamespace(
         crystals=crystals, cube=cube, fitted=fitted, known=known, other=other, truth=truth, picked=picked,
@@ -51,7 +53,7 @@ def case(request):
 def scored(case, calibration):
     found = method.probability(case.other, calibration, case.crystals, case.cube, MATCHER, case.picked)
     known = np.isfinite(found)
-    return method.scores(found[known], case.outcome[known])
+    return logistic.scores(found[known], case.outcome[known])
 
 
 def test_the_probability_holds_on_patterns_that_it_was_not_fitted_to(case):
@@ -75,22 +77,22 @@ def test_features_that_belong_to_other_patterns_tell_nothing(case):
     # What was right stays with its pattern; what is seen of it comes from another.
     truth = SimpleNamespace(
         orientation=case.fitted.candidate_orientation[..., 0, :], phase=case.fitted.candidate_phase[..., 0],
-        share=case.known.share, cube=case.cube,
+        share=case.known.share, number=case.known.number, cube=case.cube,
     )  # fmt: skip
     wrong = ~method.right(case.fitted, case.known, case.crystals)
     turned = truth.orientation.copy()
     turned[wrong] = 0.5
     truth = SimpleNamespace(**{**vars(truth), "orientation": turned})
     mixed = method.calibrate(case.other, shuffled, truth, simulate.PATCH, case.crystals, MATCHER, case.picked)
-    good = method.scores(case.calibration.predicted, case.calibration.right)
-    assert mixed is None or method.scores(mixed.predicted, mixed.right)["auc"] < good["auc"] - 0.15
+    good = logistic.scores(case.calibration.predicted, case.calibration.right)
+    assert mixed is None or logistic.scores(mixed.predicted, mixed.right)["auc"] < good["auc"] - 0.15
 
 
 def test_shuffled_probabilities_fail_the_scores(case):
-    told = method.scores(case.calibration.predicted, case.calibration.right)
+    told = logistic.scores(case.calibration.predicted, case.calibration.right)
     mixed = np.random.default_rng(0).permutation(case.calibration.predicted)
-    assert abs(method.scores(mixed, case.calibration.right)["auc"] - 0.5) < 0.08
-    assert method.scores(mixed, case.calibration.right)["brier"] > told["brier_of_base_rate"] > told["brier"]
+    assert abs(logistic.scores(mixed, case.calibration.right)["auc"] - 0.5) < 0.08
+    assert logistic.scores(mixed, case.calibration.right)["brier"] > told["brier_of_base_rate"] > told["brier"]
 
 
 def test_patterns_do_not_depend_on_threads_or_on_how_they_are_sliced(case):
@@ -167,7 +169,7 @@ def test_the_evaluation_says_how_good_the_probability_is(scan):
     found, outcome = evaluation.outcomes(scan.truth, result, [gold()])
     assert rows["corrected", "all", "probability_positions"] == len(found)
     assert rows["corrected", "all", "probability_base_rate"] == pytest.approx(outcome.mean())
-    for name, value in method.scores(found, outcome).items():
+    for name, value in logistic.scores(found, outcome).items():
         assert rows["corrected", "all", f"probability_{name}"] == pytest.approx(value)
 
 
@@ -175,7 +177,7 @@ def test_a_rehearsal_that_tells_nothing_gives_no_probability(scan):
     rehearsed, truth = scan.rehearsed
     perfect = SimpleNamespace(
         orientation=rehearsed.candidate_orientation[..., 0, :], phase=rehearsed.candidate_phase[..., 0],
-        share=truth.share, cube=scan.cube,
+        share=truth.share, number=truth.number, cube=scan.cube,
     )  # fmt: skip
     result = orientation.with_probability(scan.result, rehearsed, perfect, simulate.PATCH, [gold()], MATCHER)
     assert np.isnan(result.probability).all()
@@ -187,7 +189,7 @@ def test_a_rehearsal_that_tells_nothing_gives_no_probability(scan):
 
 
 def test_scores_by_hand():
-    told = method.scores(np.array([0.05, 0.05, 0.95, 0.95]), np.array([False, True, True, True]))
+    told = logistic.scores(np.array([0.05, 0.05, 0.95, 0.95]), np.array([False, True, True, True]))
     assert told["ece"] == pytest.approx((2 * 0.45 + 2 * 0.05) / 4)
     assert told["auc"] == pytest.approx((0.5 + 1 + 1) / 3)
     assert told["brier"] == pytest.approx((0.05**2 * 3 + 0.95**2) / 4)
@@ -196,34 +198,177 @@ def test_scores_by_hand():
 
 def test_a_constant_probability_is_calibrated_and_worthless():
     outcome = np.arange(100) < 30
-    told = method.scores(np.full(100, 0.3), outcome)
+    told = logistic.scores(np.full(100, 0.3), outcome)
     assert told["ece"] == pytest.approx(0)
     assert told["auc"] == pytest.approx(0.5)
     assert told["brier"] == pytest.approx(told["brier_of_base_rate"])
 
 
-def test_the_fit_finds_the_coefficients_that_made_the_outcomes(monkeypatch):
-    monkeypatch.setattr(method, "_RIDGE", 1e-6)
+def test_the_fit_finds_the_coefficients_that_made_the_outcomes():
     rng = np.random.default_rng(0)
     terms = np.column_stack([np.ones(20000), rng.normal(size=(20000, 2))])
     outcome = rng.random(20000) < 1 / (1 + np.exp(-terms @ [0.5, 2.0, -1.0]))
-    np.testing.assert_allclose(method.fit(terms, outcome), [0.5, 2.0, -1.0], atol=0.1)
+    np.testing.assert_allclose(logistic.fit(terms, outcome, np.zeros(3)), [0.5, 2.0, -1.0], atol=0.1)
+
+
+def test_squares_and_products_are_used_only_where_they_predict_other_groups():
+    rng = np.random.default_rng(1)
+    z, group = rng.normal(size=(2000, 3)), np.arange(2000) // 9
+    plain, curved = z[:, 0], 2 * z[:, 1] * z[:, 2]
+    size = []
+    for logit in (plain, curved):
+        outcome = rng.random(2000) < logistic.logistic(logit)
+        coefficient, predicted = logistic.fitted(z, outcome, group, np.random.default_rng(2))
+        assert logistic.scores(predicted, outcome)["ece"] < 0.06
+        assert logistic.scores(predicted, outcome)["auc"] > 0.7
+        size.append(np.abs(coefficient[4:]).max())
+    assert size[0] < 0.15
+    assert size[1] > 1
 
 
 def test_members_are_picked_evenly_along_the_weights():
     member = np.array([[[0, 1, 2, 3, -1]]])
     weight = np.array([[[9.0, 6.0, 1.0, 1.0, 5.0]]])  # 0 is the position itself, -1 is none
-    picked = method.pick(member, weight)
+    picked = evidence.pick(member, weight)
     assert picked[0, 0].tolist() == [1, 1, 1, 1, 1, 1, 2, 3]
-    assert (method.pick(member[..., :1], weight[..., :1]) == -1).all()
+    assert (evidence.pick(member[..., :1], weight[..., :1]) == -1).all()
 
 
 def test_agreement_is_that_of_neighbours_with_a_candidate():
     turned = np.array([[1.0, 0, 0, 0], [np.cos(0.2), 0, 0, np.sin(0.2)]])
     best = turned[np.array([[0, 0, 1], [0, 0, 1]])]
     phase = np.array([[0, 0, 0], [0, 0, -1]])
-    result = SimpleNamespace(phase=phase, candidate_phase=phase[..., None], candidate_orientation=best[..., None, :])
+    result = SimpleNamespace(
+        phase=phase, candidate_phase=phase[..., None], candidate_orientation=best[..., None, :],
+        candidate_correlation=np.ones((2, 3, 1)),
+    )  # fmt: skip
     found = orientation.probability.agreement(result, [gold()])
     assert found[0, 0] == 1
     assert found[0, 1] == pytest.approx(3 / 4)
     assert np.isnan(found[1, 2])
+
+
+def test_others_that_have_the_orientation_among_their_candidates_prefer_it_by_so_much():
+    turned = np.array([[1.0, 0, 0, 0], [np.cos(0.2), 0, 0, np.sin(0.2)], [np.cos(0.1), 0, np.sin(0.1), 0]])
+    phase = np.zeros((1, 3, 2), int)
+    best = turned[np.array([[[0, 1], [1, 0], [2, 1]]])]
+    score = np.array([[[0.9, 0.8], [0.7, 0.6], [0.5, 0.3]]])
+    result = SimpleNamespace(candidate_phase=phase, candidate_orientation=best, candidate_correlation=score)
+    told = evidence.said(result, np.array([[1, 2, -1], [0, 2, -1], [-1, -1, -1]]), [gold()])
+    np.testing.assert_array_equal(told.alike, [[0, 0, np.nan], [0, 0, np.nan], [np.nan] * 3])
+    np.testing.assert_allclose(told.preference, [[-0.1, -0.2, np.nan], [-0.1, -0.2, np.nan], [np.nan] * 3])
+    np.testing.assert_allclose(told.foreign, [[-0.1, -0.2, np.nan], [-0.1, -0.2, np.nan], [np.nan] * 3])
+
+
+# ---- the base rate of a scan ---------------------------------------------------------------------------------
+
+
+def drawn(rate, count, seed=0):
+    """Calibrated probabilities at a base rate of 0.5, of positions of which a share ``rate`` is right."""
+    rng = np.random.default_rng(seed)
+    outcome = rng.random(count) < rate
+    return logistic.logistic(4 * (outcome - 0.5) + 2 * rng.normal(size=count)), outcome
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.3, 0.7, 0.9, 0.95])
+def test_the_positions_of_a_scan_tell_its_base_rate(rate):
+    predicted, outcome = drawn(rate, 20000)
+    by = base_rate.shift(predicted, 0.5, 10**6)
+    assert by == pytest.approx(np.log(rate / (1 - rate)), abs=0.15)
+    moved = base_rate.shifted(predicted, by)
+    assert logistic.scores(moved, outcome)["ece"] < 0.02
+    assert logistic.scores(predicted, outcome)["ece"] > 0.04
+    assert logistic.scores(moved, outcome)["auc"] == pytest.approx(logistic.scores(predicted, outcome)["auc"], abs=1e-6)
+
+
+def test_a_scan_shifts_something_only_where_its_mean_contradicts_the_rehearsal():
+    number, seen = 1 / (base_rate.TOGETHER / 1600 + 1 / 224), set()
+    for seed, rate in enumerate([0.4, 0.44, 0.48, 0.5, 0.5, 0.52, 0.56, 0.6]):
+        predicted, _ = drawn(rate, 1600, seed)
+        excess = predicted.mean() - 0.5
+        contradicts = number * abs(excess) > 1  # the slope of the likelihood against that of the prior
+        by = base_rate.shift(predicted, 0.5, 224)
+        assert (by != 0) == contradicts
+        assert by * excess >= 0
+        seen.add(bool(contradicts))
+    assert seen == {True, False}
+
+
+def test_few_grains_are_not_believed_as_many_are():
+    predicted, _ = drawn(0.2, 20000)
+    few = base_rate.shift(predicted[:300], 0.5, 224)
+    many = base_rate.shift(predicted, 0.5, 10**6)
+    assert many < few <= 0
+
+
+def test_probabilities_that_tell_nothing_shift_nothing():
+    assert base_rate.shift(np.full(20000, 0.5), 0.5, 10**6) == 0.0
+    assert base_rate.shift(np.empty(0), 0.5, 224) == 0.0
+
+
+def test_the_shift_of_a_scan_is_in_its_probabilities(scan, monkeypatch):
+    monkeypatch.setattr(base_rate, "shift", lambda *_: 1.5)
+    moved = with_minimum(scan, 0.0)
+    monkeypatch.undo()
+    plain = with_minimum(scan, 0.0)
+    assert moved.calibration_shift == 1.5
+    before = base_rate.shifted(plain.probability.astype(float), -plain.calibration_shift)
+    np.testing.assert_allclose(moved.probability, base_rate.shifted(before, 1.5), atol=1e-5)
+
+
+def test_the_study_scores_every_base_rate_as_calibrated_and_as_shifted():
+    films = []
+    for seed in range(2):
+        predicted, outcome = drawn(0.6, 4000, seed)
+        films.append(evaluation.Judged(predicted, outcome, 0.4, 0.5, 10**6))
+    rows = evaluation.study_rows({(60.0, "corrected"): films}, 0)
+    table = {(r[3], r[2]): [float(v) for v in r[4:]] for r in rows[1:]}
+    assert {kind for kind, _ in table} == {
+        "found", "found, calibrated", "resampled, calibrated", "resampled, shift found", "resampled, shift known",
+    }  # fmt: skip
+    for rate in (0.1, 0.3, 0.7, 0.9, 0.95):
+        calibrated, found, known = (
+            table[f"resampled, {kind}", f"{rate:.3f}"][1] for kind in ("calibrated", "shift found", "shift known")
+        )
+        assert found < 0.05
+        assert found < calibrated
+        assert known < calibrated
+    told = logistic.scores(*(np.concatenate(v) for v in zip(*[(f.probability, f.outcome) for f in films], strict=True)))
+    row = next(r for r in rows if r[3] == "found")
+    assert float(row[5]) == pytest.approx(told["ece"], abs=1e-3)
+
+
+# ---- what is rehearsed ---------------------------------------------------------------------------------------
+
+
+def test_zone_axes_lie_more_evenly_than_random_ones():
+    operations, cosine = gold().operations, np.cos(np.deg2rad(25))
+    expected = 3 * (1 - cosine)  # of the sphere, within 25° of a cube axis
+    seeds = [np.random.default_rng(seed) for seed in range(40)]
+    even = [rehearsal._orientations(operations, 200, rng) for rng in seeds]
+    shares = [(np.abs(m[:, :, 2]).max(axis=1) > cosine).mean() for m in even]
+    assert np.mean(shares) == pytest.approx(expected, abs=0.01)
+    assert np.std(shares) < 0.6 * np.sqrt(expected * (1 - expected) / 200)
+    for matrices in even[:3]:
+        np.testing.assert_allclose(matrices @ np.swapaxes(matrices, 1, 2), np.eye(3)[None].repeat(200, 0), atol=1e-12)
+        np.testing.assert_allclose(np.linalg.det(matrices), 1)
+        assert abs(matrices[:, 2, 2].mean()) < 0.15  # no half of the sphere is preferred
+
+
+def test_averages_are_rehearsed_with_the_part_that_other_grains_have_in_them(case):
+    shape = case.cube.scan_shape
+    flat = np.arange(np.prod(shape)).reshape(shape)
+    member = np.stack([flat, np.roll(flat, 1, axis=1)], axis=-1)
+    others = np.roll(flat, 1, axis=1)[..., None].repeat(8, axis=-1)
+    foreign = np.where(flat % 4 == 0, 0.7, 0.0)
+    foreign[0] = np.nan
+    about = {"member": member, "weight": np.ones(member.shape), "others": others}
+    known = simulate.conditions(case.cube, 0, **about, foreign=foreign)
+    truth = simulate.rehearse(case.crystals, known, PATTERNS, 200.0, None, 0)
+    without = simulate.rehearse(case.crystals, simulate.conditions(case.cube, 0, **about), PATTERNS, 200.0, None, 0)
+    assert (truth.share >= 0.7).mean() == pytest.approx((known.foreign >= 0.7).mean(), abs=0.12)
+    assert truth.share.mean() - without.share.mean() == pytest.approx(known.foreign.mean(), abs=0.06)
+    np.testing.assert_allclose(truth.number, 2)
+    far = np.unravel_index(np.flatnonzero(truth.share >= 0.7)[0], truth.share.shape)
+    one, other = truth[far[0], slice(far[1], far[1] + 1)], without[far[0], slice(far[1], far[1] + 1)]
+    assert np.abs(one - other).sum() > 0.2 * other.sum()

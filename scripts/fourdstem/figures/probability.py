@@ -62,8 +62,13 @@ def diagram(ax, pairs: dict, colour: str) -> None:
 
 
 def _caption(sample, found: dict) -> str:
-    said = []
+    said, moved = [], ""
     for source, result in found.items():
+        if result.calibration_shift:
+            more = "more" if result.calibration_shift > 0 else "fewer"
+            rate, by = 100 * result.calibration_base_rate, result.calibration_shift
+            moved += f"The {source} positions say that {more} of them are right than of the simulated patterns "
+            moved += f"({rate:.0f} %): logit P is shifted by {by:+.2f}. "
         for name, (predicted, outcome) in _pairs(sample, source, result).items():
             if len(outcome):
                 said.append(f"{source}, {name}: {_score_text(predicted, outcome)}")
@@ -77,9 +82,9 @@ def _caption(sample, found: dict) -> str:
         "<code>minimum_probability</code>. "
         "Then the diagram: marks on the diagonal mean that of the positions with P = 0.8 indeed 80 % are right; below "
         "it P promises too much. Open marks are simulated patterns that the fit had not seen, filled ones this scan "
-        f"where its truth is known (few grains: whole grains move them together). {'; '.join(said)}. ECE is the mean "
-        "distance from the diagonal, AUC how often a right position has the higher probability (0.5: no better than "
-        "chance), Brier the mean squared error, to be compared with that of the base rate. Grey: not indexed."
+        f"where its truth is known (few grains: whole grains move them together). {moved}{'; '.join(said)}. ECE is the "
+        "mean distance from the diagonal, AUC how often a right position has the higher probability (0.5: no better "
+        "than chance), Brier the mean squared error, to be compared with that of the base rate. Grey: not indexed."
     )
 
 

@@ -229,6 +229,7 @@ REFERENCES = {
     "hals": "Cichocki, Phan, IEICE Trans. E92-A, 708 (2009), doi:10.1587/transfun.E92.A.708.",
     "landa": "Landa, Zhang, Kluger, SIAM J. Math. Data Sci. 4, 1420 (2022), doi:10.1137/21M1456807.",
     "faiss": "Douze et al., arXiv:2401.08281 (2024).",
+    "saerens": "Saerens, Latinne, Decaestecker, Neural Comput. 14, 21 (2002), doi:10.1162/089976602753284446.",
     "lobato": "Lobato, Van Dyck, Acta Cryst. A 70, 636 (2014), doi:10.1107/S205327331401643X.",
     "orix": "Johnstone et al., J. Appl. Cryst. 53 (2020), doi:10.1107/S1600576720011103.",
     "brandon": "Brandon, Acta Metall. 14, 1479 (1966), doi:10.1016/0001-6160(66)90168-4.",
@@ -329,6 +330,9 @@ def _said_orientation(sample: Sample, cited: list[str]) -> str:
         text += "The probability of being right (phase, and orientation within 5°) was calibrated by indexing "
         text += f"{settings.get('calibration_patterns', '')} simulated patterns with many-beam intensities under the "
         text += "conditions of the scan. "
+        if any(result.calibration_shift for result in sample.orientation.values()):
+            text += "The scan's own positions called for another share of right ones than the simulation had, and the "
+            text += f"probabilities were shifted accordingly{_cite(cited, 'saerens')}. "
     text += "Orientations are passive (lab to crystal); the colours of inverse pole figures are those of orix"
     return f"{text}{_cite(cited, 'orix')}."
 

@@ -2,7 +2,7 @@
 
 from fourdstem.methods.evaluation.compare import Params, Result, compute, regions, rows
 from fourdstem.methods.evaluation.components import agreement, scan_rows, usual_ranks
-from fourdstem.methods.evaluation.probabilities import outcomes, pooled, study_rows
+from fourdstem.methods.evaluation.probabilities import Judged, judged, outcomes, pooled, study_rows
 from fourdstem.methods.evaluation.quality import effective_number, foreign_weight, psnr
 from fourdstem.methods.evaluation.rivals import (
     NOISE_FREE,
@@ -18,6 +18,7 @@ __all__ = [
     "NOISE_FREE",
     "NONLOCAL",
     "OVER_POSITIONS",
+    "Judged",
     "Params",
     "Result",
     "agreement",
@@ -25,6 +26,7 @@ __all__ = [
     "compute",
     "effective_number",
     "foreign_weight",
+    "judged",
     "noise_free",
     "outcomes",
     "pooled",

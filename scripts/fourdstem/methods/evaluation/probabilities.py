@@ -1,10 +1,11 @@
 """How well the probability of being right agrees with the truth."""
 
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
 
-from fourdstem.methods.orientation import right, scores
+from fourdstem.methods.orientation import right, scores, shift, shifted
 
 _UNITS = {"ece": "share", "auc": "", "brier": "", "brier_of_base_rate": ""}
 
@@ -37,9 +38,50 @@ def outcomes(truth, result, crystals) -> tuple[np.ndarray, np.ndarray]:
     return result.probability[known].astype(float), right(result, truth, crystals)[known]
 
 
+@dataclass(frozen=True)
+class Judged:
+    """Probabilities of one film beside what is right.
+
+    Attributes
+    ----------
+    calibrated : ndarray of shape (position,)
+        Probability as calibrated on simulation, before the scan's own positions shift it.
+    outcome : ndarray of bool, shape (position,)
+    shift : float
+        What the job added to the logit.
+    rate : float
+        Share that is right of the simulated patterns.
+    patches : int
+        Independent ones of these.
+    """
+
+    calibrated: np.ndarray
+    outcome: np.ndarray
+    shift: float
+    rate: float
+    patches: int
+
+    @property
+    def probability(self) -> np.ndarray:
+        """As the job gives it."""
+        return shifted(self.calibrated, self.shift)
+
+    def shift_at(self, rate: float) -> float:
+        """Shift that Bayes' rule asks for where the share of right positions is no longer the film's but ``rate``."""
+        own = np.clip(self.outcome.mean(), 1e-3, 1 - 1e-3)
+        return float(np.log(rate / (1 - rate)) - np.log(own / (1 - own)))
+
+
+def judged(truth, result, crystals, patches: int) -> Judged:
+    """Return the probabilities of a film with their truth; ``patches``: independent ones of the simulated patterns."""
+    found, outcome = outcomes(truth, result, crystals)
+    by = float(result.calibration_shift)
+    return Judged(shifted(found, -by), outcome, by, float(result.calibration_base_rate), patches)
+
+
 def pooled(found: dict) -> dict:
-    """Return ``{key: (probability, outcome)}`` of several films, from ``{key: [outcomes of a film]}``."""
-    return {key: tuple(map(np.concatenate, zip(*films, strict=True))) for key, films in found.items()}
+    """Return ``{key: (probability, outcome)}`` of several films, from ``{key: [Judged]}``."""
+    return {key: _pool([(film.probability, film.outcome) for film in films]) for key, films in found.items()}
 
 
 STUDY_COLUMNS = (
@@ -48,42 +90,54 @@ STUDY_COLUMNS = (
 BASE_RATES = (0.1, 0.3, 0.5, 0.7, 0.9, 0.95)
 
 
-def study_rows(pairs: dict, seed: int) -> list[tuple]:
+def study_rows(found: dict, seed: int) -> list[tuple]:
     """Return a table of scores by dose and source, of all positions and of other base rates.
 
     Parameters
     ----------
-    pairs : dict of (dose, source) to (probability, outcome)
-        Pooled over films.
+    found : dict of (dose, source) to list of Judged
+        Scored together.
     seed : int
         Of the resampling.
 
     Returns
     -------
     list of tuple
-        The first names the columns. ``as``: "found" are all positions; "resampled" are right and wrong ones drawn,
-        without replacement, so that a share ``base_rate`` is right; "resampled, odds moved" are the same with the
-        odds of each probability multiplied by the change of the odds of the base rate, as Bayes' rule asks.
+        The first names the columns. ``as``: "found" are all positions, as the job gives them; "found, calibrated" those
+        before the scan's own positions shift them; "resampled" are right and wrong ones drawn in each film, without
+        replacement, so that a share ``base_rate`` is right: "calibrated" as before, "shift found" by the shift that
+        the drawn positions ask for, as in a job, "shift known" by that which Bayes' rule asks for at this base rate.
     """
     table = [STUDY_COLUMNS]
-    for (dose, source), (predicted, outcome) in sorted(pairs.items()):
-        table.append(_study_row(dose, source, "found", predicted, outcome))
+    for (dose, source), films in sorted(found.items()):
+        table.append(_study_row(dose, source, "found", *_pool([(f.probability, f.outcome) for f in films])))
+        table.append(_study_row(dose, source, "found, calibrated", *_pool([(f.calibrated, f.outcome) for f in films])))
         rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(8,)))
         for rate in BASE_RATES:
-            size = int(min(outcome.sum() / rate, (~outcome).sum() / (1 - rate)))
-            parts = ((outcome, round(size * rate)), (~outcome, size - round(size * rate)))
-            drawn = np.concatenate([rng.permutation(np.flatnonzero(which))[:count] for which, count in parts])
-            if len(np.unique(outcome[drawn])) < 2:
-                continue
-            moved = _moved(predicted[drawn], outcome.mean(), outcome[drawn].mean())
-            table.append(_study_row(dose, source, "resampled", predicted[drawn], outcome[drawn]))
-            table.append(_study_row(dose, source, "resampled, odds moved", moved, outcome[drawn]))
+            kinds = {"resampled, calibrated": [], "resampled, shift found": [], "resampled, shift known": []}
+            for film in films:
+                drawn = _drawn(film.outcome, rate, rng)
+                some, outcome = film.calibrated[drawn], film.outcome[drawn]
+                for by, pairs in zip(
+                    (0.0, shift(some, film.rate, film.patches), film.shift_at(rate)), kinds.values(), strict=True
+                ):
+                    pairs.append((shifted(some, by), outcome))
+            for kind, pairs in kinds.items():
+                predicted, outcome = _pool(pairs)
+                if len(np.unique(outcome)) == 2:
+                    table.append(_study_row(dose, source, kind, predicted, outcome))
     return table
 
 
-def _moved(predicted, old: float, new: float) -> np.ndarray:
-    odds = predicted / np.maximum(1 - predicted, 1e-9) * (new / (1 - new)) / (old / (1 - old))
-    return odds / (1 + odds)
+def _pool(pairs: list) -> tuple[np.ndarray, np.ndarray]:
+    return tuple(map(np.concatenate, zip(*pairs, strict=True)))
+
+
+def _drawn(outcome: np.ndarray, rate: float, rng) -> np.ndarray:
+    """Positions, as many as there are, of which a share ``rate`` is right."""
+    size = int(min(outcome.sum() / rate, (~outcome).sum() / (1 - rate)))
+    parts = ((outcome, round(size * rate)), (~outcome, size - round(size * rate)))
+    return np.concatenate([rng.permutation(np.flatnonzero(which))[:count] for which, count in parts])
 
 
 def _study_row(dose, source: str, kind: str, predicted, outcome) -> tuple:

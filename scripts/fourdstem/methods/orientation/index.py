@@ -185,6 +185,12 @@ class Result:
     calibration_beyond: float | None = quantity(
         "", "", "Share of compared patterns beyond a boundary, as their agreement tells", default=None
     )
+    calibration_base_rate: float | None = quantity(
+        "", "", "Share that is right of the simulated patterns that would be indexed", default=None
+    )
+    calibration_shift: float | None = quantity(
+        "", "", "Added to logit P: more (> 0) or fewer positions are right than of the simulated patterns", default=None
+    )
 
 
 def compute(cube: Cube, crystals: list[Crystal], params: Params, device: str = "cpu") -> Result:

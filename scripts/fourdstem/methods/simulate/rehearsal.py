@@ -1,10 +1,11 @@
 """Patterns like those of a scan, of the sample's own phases, whose truth is known: what a matcher is rehearsed on.
 
-They come in patches: nine patterns of one random orientation, as near each other as positions of one grain are.
-Beam position, dose and degree of averaging are those of positions of the scan. Intensities are those of `bloch`, which
-shares nothing with a matcher's templates; thickness and diffuse scattering vary from patch to patch, and some patterns
-show a foreign crystal too, as at a boundary. Noise is drawn on the detector as recorded and then interpolated as the
-scan's patterns are.
+They come in patches: nine patterns of one orientation, as near each other as positions of one grain are. Zone axes and
+thicknesses are spread evenly, not drawn: the share of difficult ones is that of random grains, with less scatter. Beam
+position, dose, degree of averaging and what other grains bring into averages are those of positions of the scan.
+Intensities are those of `bloch`, which shares nothing with a matcher's templates; diffuse scattering varies from patch
+to patch, and some patterns show a foreign crystal too, as at a boundary. Noise is drawn on the detector as recorded and
+then interpolated as the scan's patterns are.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +33,12 @@ _SLOPE, _SLOPE_AVERAGED = 0.05, 0.02
 _DIFFUSE, _DOSE = 2.0, 1.2
 # How many patterns lie so near a boundary that a foreign crystal takes up to half of the beam.
 _MIXED = 0.15
+# Most of an average that is taken to come from other grains: beyond, the answer rather than the average is foreign.
+_MOST_FOREIGN = 0.8
+# Share of the beam below which a disk is not drawn; some 100 such disks make 1e-3.
+_FAINTEST = 1e-5
+# A direction without symmetry in any setting of any Laue group.
+_GENERIC = np.array([0.2374, 0.1291, 0.9628])
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,8 @@ class Conditions:
         Of one recorded pattern.
     averaged : ndarray of shape (n,)
         Effective number of patterns in an average; 1 = none.
+    foreign : ndarray of shape (n,)
+        Share of an average that comes from other grains; 0 = none.
     shared : float
         Correlation of the noise of an average with that of those which the same patterns went into; 0 = none.
     """
@@ -56,10 +65,11 @@ class Conditions:
     centre_px: np.ndarray
     electrons: np.ndarray
     averaged: np.ndarray
+    foreign: np.ndarray
     shared: float
 
 
-def conditions(cube: Cube, seed: int, member=None, weight=None, others=None) -> Conditions:
+def conditions(cube: Cube, seed: int, member=None, weight=None, others=None, foreign=None) -> Conditions:
     """Look up the conditions of a scan at some of its positions.
 
     Parameters
@@ -71,6 +81,8 @@ def conditions(cube: Cube, seed: int, member=None, weight=None, others=None) -> 
         What averages are made of, from ``nonlocal_average``; without them patterns are not averaged.
     others : ndarray of int, shape (scan_y, scan_x, n), optional
         Flat indices of the averages with which each will be compared; -1: none.
+    foreign : ndarray of shape (scan_y, scan_x), optional
+        Share of the weight from positions that are indexed otherwise; NaN (not indexed) counts as the mean.
     """
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(6,)))
     ny, nx = cube.scan_shape
@@ -79,10 +91,13 @@ def conditions(cube: Cube, seed: int, member=None, weight=None, others=None) -> 
     y, x = np.divmod(flat, nx)
     gain = np.nan_to_num(cube.correction.counts_per_electron, nan=1.0)
     counts = np.array([cube.pattern(*at)[cube.valid != 0].sum(dtype=np.float64) for at in zip(y, x, strict=True)])
-    averaged, shared = np.ones(len(flat)), 0.0
+    averaged, shared, share = np.ones(len(flat)), 0.0, np.zeros(len(flat))
     if weight is not None:
         averaged, shared = _averaging(member, weight, others, y, x)
-    return Conditions(cube, cube.correction.centre_px[y, x], np.maximum(counts / gain, 0), averaged, shared)
+    if foreign is not None and np.isfinite(foreign[y, x]).any():
+        share = np.where(np.isfinite(foreign[y, x]), foreign[y, x], np.nanmean(foreign[y, x]))
+        share = np.clip(share.astype(np.float64), 0, _MOST_FOREIGN)
+    return Conditions(cube, cube.correction.centre_px[y, x], np.maximum(counts / gain, 0), averaged, share, shared)
 
 
 def _averaging(member, weight, others, y, x) -> tuple[np.ndarray, float]:
@@ -117,7 +132,9 @@ class Rehearsal:
     orientation : ndarray of shape (rows, 32, 4)
     phase : ndarray of int, shape (rows, 32)
     share : ndarray of shape (rows, 32)
-        Of a foreign crystal, that of the next patch.
+        Of foreign crystals.
+    parts : ndarray of shape (patch, 4)
+        Of that share, those of the crystals of the next four patches; they sum to 1.
     thickness : ndarray of shape (rows, 32)
         Å.
     place : ndarray of int, shape (patch, 10)
@@ -134,6 +151,7 @@ class Rehearsal:
     orientation: np.ndarray
     phase: np.ndarray
     share: np.ndarray
+    parts: np.ndarray
     thickness: np.ndarray
     place: np.ndarray
     dose: np.ndarray
@@ -151,6 +169,12 @@ class Rehearsal:
     def cube(self) -> Cube:
         """The patterns as a cube that is otherwise like the scan's corrected one; its units are made side by side."""
         return replace(self.known.cube, data=_Numbers(self.shape), correction=_Maker(self))
+
+    @property
+    def number(self) -> np.ndarray:
+        """Effective number of patterns in each average, (rows, 32)."""
+        patch = np.arange(self.share.size).reshape(self.share.shape) // PATCH
+        return self.known.averaged[self.place[patch, 0]]
 
     def __getitem__(self, where) -> np.ndarray:
         """Return the float32 patterns (n, detector_y, detector_x) at ``[y, x0:x1]``."""
@@ -193,7 +217,7 @@ def rehearse(
     seed: int,
     threads: int = 1,
 ) -> Rehearsal:
-    """Prepare patterns of random orientations under the conditions of a scan.
+    """Prepare patterns of orientations from all over under the conditions of a scan.
 
     Parameters
     ----------
@@ -213,29 +237,84 @@ def rehearse(
     rows = int(np.ceil(patterns / UNIT))
     shape, count = (rows, UNIT), int(np.ceil(rows * UNIT / PATCH))
     patch = np.arange(rows * UNIT).reshape(shape) // PATCH
-    matrices = Rotation.from_quat(rng.normal(size=(count, 4))).as_matrix()
     phase = rng.permutation(count) % len(crystals)
-    mean, typical = thickness * rng.uniform(*_THICKNESS, count), Params()
+    matrices = np.empty((count, 3, 3))
+    for index, crystal in enumerate(crystals):
+        matrices[phase == index] = _orientations(crystal.operations, int((phase == index).sum()), rng)
+    even = (rng.permutation(count) + rng.random(count)) / count
+    mean, typical = thickness * (_THICKNESS[0] + np.ptp(_THICKNESS) * even), Params()
     if radius_px is None:
         acquisition = known.cube.acquisition
         radius_px = (
             acquisition.convergence_mrad * 1e-3 / acquisition.wavelength_angstrom / acquisition.pixel_inv_angstrom
         )
-    slope = _SLOPE_AVERAGED if known.shared > 0 else _SLOPE
+    slope, place = (
+        _SLOPE_AVERAGED if known.shared > 0 else _SLOPE,
+        rng.integers(len(known.electrons), size=(count, PATCH + 1)),
+    )
+    share, parts = np.where(rng.random(shape) < _MIXED, rng.uniform(0, 0.5, shape), 0), np.eye(4)[np.zeros(count, int)]
+    if known.shared > 0:
+        share, parts = _of_averages(known, place[:, 0], rng)
+        share = share[patch]
     return Rehearsal(
         known=known,
         spots=_spots(crystals, known, matrices, phase, (1 + _SLOPE) * _THICKNESS[1] * thickness, threads),
         orientation=np.stack([quaternion(matrix) for matrix in matrices])[patch],
         phase=phase[patch],
-        share=np.where(rng.random(shape) < _MIXED, rng.uniform(0, 0.5, shape), 0),
+        share=share,
+        parts=parts,
         thickness=mean[patch] * rng.uniform(1 - slope, 1 + slope, shape),
-        place=rng.integers(len(known.electrons), size=(count, PATCH + 1)),
+        place=place,
         dose=_spread(rng, _DOSE, count),
         diffuse=_spread(rng, _DIFFUSE, count),
         width=typical.diffuse_width_inv_angstrom * _spread(rng, _DIFFUSE, count),
         radius_px=max(radius_px, 0.5),
         seed=seed,
     )
+
+
+def _orientations(operations: np.ndarray, count: int, rng) -> np.ndarray:
+    """Lab-to-crystal matrices (count, 3, 3) whose zone axes lie evenly over what the Laue group tells apart.
+
+    Zone axes are those points of a spiral over the sphere (a Fibonacci lattice, turned at random) that lie at least as
+    near to a direction without symmetry as to its images; each is then replaced by one of its equivalents, drawn at
+    random, and turned about the beam at random.
+    """
+    images = np.concatenate([operations, -operations]) @ _GENERIC
+    normal = _GENERIC - images
+    turn, points = Rotation.from_quat(rng.normal(size=4)), count * len(images)
+    inside = np.empty((0, 3))
+    while len(inside) < count:
+        z = 1 - (2 * np.arange(points) + 1) / points
+        angle = np.pi * (3 - np.sqrt(5)) * np.arange(points)
+        across = np.sqrt(1 - z * z)
+        sphere = turn.apply(np.column_stack([across * np.cos(angle), across * np.sin(angle), z]))
+        inside = sphere[(sphere @ normal.T >= 0).all(axis=1)]
+        points += len(images)
+    zone = rng.permutation(inside)[:count]
+    zone = np.einsum("nij,nj->ni", operations[rng.integers(len(operations), size=count)], zone)
+    zone *= rng.choice([-1.0, 1.0], count)[:, None]
+    first = np.cross(zone, rng.normal(size=(count, 3)))
+    first /= np.linalg.norm(first, axis=1)[:, None]
+    return np.stack([first, np.cross(zone, first), zone], axis=-1)
+
+
+def _of_averages(known: Conditions, typical, rng) -> tuple[np.ndarray, np.ndarray]:
+    """Share of foreign crystals in the averages of every patch, and the parts of it that four of these have.
+
+    What the members bring is that of the positions whose conditions the patches take; most of it is one grain's. Where
+    two crystals lie in the beam itself few patterns are alike: averages of few patterns are the likely places.
+    """
+    count, number = len(typical), known.averaged[typical]
+    inside = rng.uniform(0, 0.5, count)
+    order = (rng.exponential(size=count) * number**2).argsort(kind="stable")
+    inside[order[int(_MIXED * count) :]] = 0
+    broken = rng.uniform(0.4, 0.8, (count, 3))
+    left = np.cumprod(1 - broken, axis=1)
+    brought = known.foreign[typical, None] * np.column_stack([broken[:, 0], left[:, :2] * broken[:, 1:], left[:, 2]])
+    brought[:, 0] += (1 - known.foreign[typical]) * inside
+    share = brought.sum(axis=1)
+    return share, np.where(share[:, None] > 0, brought / np.maximum(share, 1e-9)[:, None], np.eye(4)[0])
 
 
 def _spread(rng, factor: float, shape) -> np.ndarray:
@@ -297,12 +376,12 @@ def _expected(rehearsal: Rehearsal, number: int, centre) -> np.ndarray:
     patch, (thickness, share) = number // PATCH, (v.flat[number] for v in (rehearsal.thickness, rehearsal.share))
     elastic = np.exp(-thickness / typical.inelastic_path_angstrom)
     out, seen = np.zeros(cube.detector_shape), 0.0
-    for which, part in ((patch, 1 - share), (patch + 1, share)):
+    for which, part in enumerate((1 - share, *(share * rehearsal.parts[patch]))):
         if part > 0:
-            spots = rehearsal.spots[which % len(rehearsal.spots)]
+            spots = rehearsal.spots[(patch + which) % len(rehearsal.spots)]
             intensity = part * elastic * spots.at(thickness)
             seen += intensity.sum()
-            shown = intensity > 1e-6
+            shown = intensity > _FAINTEST
             position = np.ascontiguousarray(spots.g_lab[shown, 1::-1]) / pixel
             detector.add_disks(position, intensity[shown], *disk, centre, inverse, out)
     diffuse = rehearsal.diffuse[patch] * max(1 - seen, 0)
