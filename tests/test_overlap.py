@@ -104,7 +104,7 @@ def test_the_first_orientations_are_those_without_overlap_which_is_off_by_defaul
 
 
 def test_threads_memory_and_blocks_do_not_change_second_orientations(gold):
-    images = np.concatenate([scan(2e4)[1:3, :20], scan(2e4)[1:3, 20:]], axis=1)[:, :35]
+    images = scan(2e4)[:2, :35]
     first = method.compute(Cube(images, PRECESSED), [gold], PARAMS)
     again = method.compute(Cube(images, PRECESSED, threads=2, memory_mb=8), [gold], PARAMS)
     for field in dataclasses.fields(method.Result):

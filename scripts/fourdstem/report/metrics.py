@@ -26,8 +26,7 @@ def metrics(sample: Sample) -> dict:
         values["effective_number"] = _median(sample.nonlocal_average.effective_number)
         values["self_weight"] = _median(sample.nonlocal_average.self_weight)
     if sample.nmf is not None:
-        values["components"] = int(sample.nmf.chosen_rank)
-        values["clusters"] = len(sample.nmf.cluster_size_px)
+        values |= {"components": int(sample.nmf.chosen_rank), "clusters": len(sample.nmf.cluster_size_px)}
     values |= _of_masks(sample.template_mask)
     for source, result in sample.orientation.items():
         good = result.phase >= 0
