@@ -212,7 +212,7 @@ def test_an_environment_holds_nothing_without_a_reason(rule):
 def test_a_package_of_the_product_is_imported_somewhere_or_has_a_reason():
     found = third_party([*SCRIPTS.rglob("*.py"), *(ROOT / "notebooks").glob("*.ipynb")])
     imported = {provider(name) for name in found}
-    assert set(TABLE["packages"]) - imported == set(TABLE["reasons"])
+    assert set(TABLE["packages"]) - imported <= set(TABLE["reasons"])  # some rules import scikit-image, others need it
 
 
 def test_the_import_scan_follows_the_library_into_functions_and_packages(tmp_path):

@@ -77,7 +77,6 @@ class ResultFile:
 
     def note(self, name: str, **attributes) -> None:
         """Add attributes to a dataset that was written."""
-        self.entry[name].attrs.update(attributes)
         self.entry[name]["data"].attrs.update(attributes)
 
     def _group(self, name, axes, unit, long_name) -> h5py.Group:

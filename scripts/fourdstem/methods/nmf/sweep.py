@@ -82,16 +82,18 @@ def sweep(
     # One fit per thread: its blocks are small, and waiting for each other would cost more than they do.
     with ThreadPoolExecutor(1 if whole or device == "cuda" else threads) as pool:
         fits = list(pool.map(fit, jobs))
-    error = 0.0
-    if not whole:
-        before = np.array([one.loss for one in fits])
-        fits = settle(matrix, fits, l1_weight)
-        after = np.array([one.loss for one in fits])
-        error = float((np.abs(after - before) / np.maximum(after, 1e-30)).max())
-    found: dict[int, list[Factors]] = {rank: [] for rank in ranks}
+    return _gathered(jobs, fits, None if whole else settle(matrix, fits, l1_weight))
+
+
+def _gathered(jobs, fits, settled) -> Sweep:
+    """Return all fits by rank; without settled ones, those found are of whole patterns already."""
+    before = np.array([one.loss for one in fits])
+    fits = fits if settled is None else settled
+    after = np.array([one.loss for one in fits])
+    found: dict[int, list[Factors]] = {rank: [] for rank, _ in jobs}
     for (rank, _), one in zip(jobs, fits, strict=True):
         found[rank].append(one)
-    return Sweep(found, error)
+    return Sweep(found, float((np.abs(after - before) / np.maximum(after, 1e-30)).max()))
 
 
 def settle(matrix: Matrix, fits: list[Factors], penalty: float = 0.0) -> list[Factors]:
