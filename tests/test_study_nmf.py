@@ -18,7 +18,7 @@ def tables(tmp_path):
     paths = [tmp_path / "one.csv", tmp_path / "two.csv"]
     for off, path in enumerate(paths):
         rows = []
-        for kind in ("few", "many"):
+        for kind in ("few", "overlap"):
             rows += scan_rows(kind, 3, {way: 3 + off * i for i, way in enumerate(WAYS)}, told)
         study.write_table(path, rows)
     return paths
@@ -32,7 +32,7 @@ def test_the_table_has_shares_of_scans_by_kind_and_of_all(tables):
     assert table["few", "silhouette", "rank_right"] == (2, "0.500", "0.000", "1.000")
     assert table["all", "published measures", "rank_within_1"] == (4, "1.000", "1.000", "1.000")
     assert table["all", "silhouette", "rank_error"] == (4, "1.000", "0.000", "2.000")
-    assert table["many", "averaged, counts, sum", "ari"] == (2, "0.700", "0.700", "0.700")
+    assert table["overlap", "averaged, counts, sum", "ari"] == (2, "0.700", "0.700", "0.700")
 
 
 def test_the_figures_are_drawn_and_the_same_to_the_byte_when_made_twice(tables, tmp_path):

@@ -57,7 +57,8 @@ def _labels(rows, folder):
     fig = Canvas(figsize=(2.5 * len(METRICS) + 0.5, 2.8), layout="constrained")
     for ax, (metric, title) in zip(fig.subplots(1, len(METRICS)), METRICS.items(), strict=True):
         for i, scaling in enumerate(SCALINGS):
-            told = [table.get(("all", f"{g}, {scaling}", metric)) for g in groups]
+            kind = "overlap" if metric == "overlap_f1" else "all"
+            told = [table.get((kind, f"{g}, {scaling}", metric)) for g in groups]
             known = [k for k, t in enumerate(told) if t is not None]
             mean, low, high = np.array([told[k] for k in known]).reshape(-1, 3).T
             at = np.array(known) + 0.18 * (i - 1.5)
@@ -78,7 +79,7 @@ _CAPTIONS = {
     ),
     "labels": (
         "What the scaling of components before weights are compared is worth, at the true rank, by pattern source and "
-        "weighting: mean (dot) and range (line) over all scans; overlap over those where any position overlaps. "
+        "weighting: mean (dot) and range (line) over all scans; overlap over those of that kind. "
         "'weight' sets the largest weight of each component to 1. Components do not depend on the scaling."
     ),
 }
