@@ -238,20 +238,11 @@ def rehearse(
     shape, count = (rows, UNIT), int(np.ceil(rows * UNIT / PATCH))
     patch = np.arange(rows * UNIT).reshape(shape) // PATCH
     phase = rng.permutation(count) % len(crystals)
-    matrices = np.empty((count, 3, 3))
-    for index, crystal in enumerate(crystals):
-        matrices[phase == index] = _orientations(crystal.operations, int((phase == index).sum()), rng)
+    matrices = _of_phases(crystals, phase, rng)
     even = (rng.permutation(count) + rng.random(count)) / count
     mean, typical = thickness * (_THICKNESS[0] + np.ptp(_THICKNESS) * even), Params()
-    if radius_px is None:
-        acquisition = known.cube.acquisition
-        radius_px = (
-            acquisition.convergence_mrad * 1e-3 / acquisition.wavelength_angstrom / acquisition.pixel_inv_angstrom
-        )
-    slope, place = (
-        _SLOPE_AVERAGED if known.shared > 0 else _SLOPE,
-        rng.integers(len(known.electrons), size=(count, PATCH + 1)),
-    )
+    slope = _SLOPE_AVERAGED if known.shared > 0 else _SLOPE
+    place = rng.integers(len(known.electrons), size=(count, PATCH + 1))
     share, parts = np.where(rng.random(shape) < _MIXED, rng.uniform(0, 0.5, shape), 0), np.eye(4)[np.zeros(count, int)]
     if known.shared > 0:
         share, parts = _of_averages(known, place[:, 0], rng)
@@ -268,9 +259,22 @@ def rehearse(
         dose=_spread(rng, _DOSE, count),
         diffuse=_spread(rng, _DIFFUSE, count),
         width=typical.diffuse_width_inv_angstrom * _spread(rng, _DIFFUSE, count),
-        radius_px=max(radius_px, 0.5),
+        radius_px=max(_radius_px(known.cube.acquisition) if radius_px is None else radius_px, 0.5),
         seed=seed,
     )
+
+
+def _radius_px(acquisition) -> float:
+    """Of a disk, from the convergence angle."""
+    return acquisition.convergence_mrad * 1e-3 / acquisition.wavelength_angstrom / acquisition.pixel_inv_angstrom
+
+
+def _of_phases(crystals, phase: np.ndarray, rng) -> np.ndarray:
+    """Lab-to-crystal matrices (patch, 3, 3), evenly spread for each phase (see `_orientations`)."""
+    matrices = np.empty((len(phase), 3, 3))
+    for index, crystal in enumerate(crystals):
+        matrices[phase == index] = _orientations(crystal.operations, int((phase == index).sum()), rng)
+    return matrices
 
 
 def _orientations(operations: np.ndarray, count: int, rng) -> np.ndarray:
