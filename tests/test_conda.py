@@ -201,6 +201,7 @@ def pinned(name):
 STUDIES = tuple(f"studies/{name}.csv" for name in ("seeds", "averaging", "faults", "probability"))
 TARGETS = ("default", "exports/mini/averaged.hspy", "training/model_card.json", *STUDIES)
 EVERYTHING = CONFIG.replace("orientation: {", "orientation: {sources: [corrected, denoised, averaged], ")
+EVERYTHING = EVERYTHING.replace("stages: [", "stages: [nmf, ")
 EVERYTHING += "training: {batch: 2, pool: 16, held_back: 8, steps: 2}\n"
 PLACES = ("results", "exports", "studies")
 
@@ -209,7 +210,7 @@ PLACES = ("results", "exports", "studies")
 def test_the_whole_workflow_runs_with_each_rule_in_an_environment_of_its_own(tmp_path):
     """From an environment that holds Snakemake only; the others are made with pip: 25 minutes, and a network.
 
-    All rules but `study_kills`, which starts whole runs, with Snakemake's own Python only.
+    All rules but `study_kills`, which starts whole runs, with Snakemake's own Python only, and the study of `nmf`.
     """
     project, host = tmp_path / "project", tmp_path / "host"
     skip = shutil.ignore_patterns(".venv", ".git", "results", ".snakemake", "__pycache__", ".*_cache")
@@ -227,8 +228,10 @@ def test_the_whole_workflow_runs_with_each_rule_in_an_environment_of_its_own(tmp
     subprocess.run([*pip, pinned("snakemake")], check=True)
     python = os.environ.get("STAND_IN_PYTHON")
     run = [*TARGETS, "--configfile", "mini.yaml"]
-    code, output = snakemake(project, *run, host=host / "bin" / "python", python=python)
-    assert code == 0, output[-5000:]
+    atomic = ["results/atomic/template_mask.h5", "--configfile", "config/atomic.yaml"]
+    for asked in (run, atomic):
+        code, output = snakemake(project, *asked, host=host / "bin" / "python", python=python)
+        assert code == 0, output[-5000:]
     sidecars = [json.loads(p.read_text()) for place in PLACES for p in project.glob(f"{place}/**/provenance/*.json")]
     sidecars.append(json.loads((project / "training" / "provenance.json").read_text()))
     left_out = {"provenance", "study_kills", "study_nmf", "study_nmf_mixtures"}
@@ -238,6 +241,7 @@ def test_the_whole_workflow_runs_with_each_rule_in_an_environment_of_its_own(tmp
         found = {k: v.removesuffix("+cpu") for k, v in record["versions"].items() if k != "python"}
         assert found or not TABLE["environments"][record["stage"]]
         assert found.items() <= pins().items(), record["stage"]
+    shutil.rmtree(project / "results" / "atomic")  # of another configuration than what is audited
     code, output = snakemake(project, *run, host=host / "bin" / "python", python=python)
     assert "Nothing to be done" in output
     audit = [host / "bin" / "python", "-m", "fourdstem", "audit", "results"]
