@@ -3,6 +3,8 @@
 import numba
 import numpy as np
 
+from fourdstem import jit  # noqa: F401  compiled code is cached safely
+
 TILE = 256  # columns whose numbers stay in the first cache; the answer is the same with any
 
 
