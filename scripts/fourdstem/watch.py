@@ -86,19 +86,30 @@ def apart(action) -> tuple[int, str]:
 
 
 def _act_and_leave(action) -> None:
+    """Do it and end, whatever happens: a copy that went on would do the rest of the program a second time."""
     status = 1
+    try:
+        status = _status_of(action)
+    except KeyboardInterrupt:  # it came late
+        status = 130
+    finally:
+        os._exit(status)
+
+
+def _status_of(action) -> int:
     try:
         faulthandler.disable()
         status = action()
         sys.stdout.flush()
+        return status
     except KeyboardInterrupt:
-        status = 130
+        return 130
     except BaseException:
         traceback.print_exc()
+        return 1
     finally:
-        with suppress(OSError):
+        with suppress(OSError, ValueError):
             sys.stderr.flush()
-        os._exit(status)
 
 
 def crashes(action) -> str:
