@@ -93,7 +93,7 @@ def _act_and_leave(action) -> None:
     except KeyboardInterrupt:  # it came late
         status = 130
     finally:
-        os._exit(status)
+        os._exit(status if isinstance(status, int) else 1)
 
 
 def _status_of(action) -> int:
