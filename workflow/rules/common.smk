@@ -114,104 +114,34 @@ def simulation_of(wildcards):
     )
 
 
-def averaged_if_read(wildcards):
-    """The averaged patterns, where they are the source."""
-    return (
-        "results/{sample}/nonlocal_average.h5" if wildcards.source == "averaged" else []
-    )
+MADE = {  # source -> its patterns and their sidecar
+    "denoised": (
+        "results/{sample}/denoised.h5",
+        "results/{sample}/provenance/denoise.json",
+    ),
+    "averaged": (
+        "results/{sample}/nonlocal_average.h5",
+        "results/{sample}/provenance/nonlocal_average.json",
+    ),
+}
 
 
-def averaged_sidecar_if_read(wildcards):
-    return (
-        "results/{sample}/provenance/nonlocal_average.json"
-        if wildcards.source == "averaged"
-        else []
-    )
+def made(source, named, sidecar=False):
+    """Return an input function: patterns of a source, or their sidecar, where ``named`` gives this source, else nothing."""
+    path = MADE[source][sidecar]
+    return lambda wildcards: path if source in named(wildcards) else []
 
 
-def denoised_if_read(wildcards):
-    """The denoised patterns, where they are the source."""
-    return "results/{sample}/denoised.h5" if wildcards.source == "denoised" else []
+def source_read(wildcards):
+    return [wildcards.source]
 
 
-def denoised_sidecar_if_read(wildcards):
-    return (
-        "results/{sample}/provenance/denoise.json"
-        if wildcards.source == "denoised"
-        else []
-    )
+def source_factorised(wildcards):
+    return [configuration.settings(config, wildcards.sample, "nmf")["source"]]
 
 
-def nmf_source_of(sample):
-    return configuration.settings(config, sample, "nmf")["source"]
-
-
-def averaged_if_factorised(wildcards):
-    """The averaged patterns, where they are factorised."""
-    return (
-        "results/{sample}/nonlocal_average.h5"
-        if nmf_source_of(wildcards.sample) == "averaged"
-        else []
-    )
-
-
-def averaged_sidecar_if_factorised(wildcards):
-    return (
-        "results/{sample}/provenance/nonlocal_average.json"
-        if nmf_source_of(wildcards.sample) == "averaged"
-        else []
-    )
-
-
-def denoised_if_factorised(wildcards):
-    """The denoised patterns, where they are factorised."""
-    return (
-        "results/{sample}/denoised.h5"
-        if nmf_source_of(wildcards.sample) == "denoised"
-        else []
-    )
-
-
-def denoised_sidecar_if_factorised(wildcards):
-    return (
-        "results/{sample}/provenance/denoise.json"
-        if nmf_source_of(wildcards.sample) == "denoised"
-        else []
-    )
-
-
-def denoised_if_indexed(wildcards):
-    """The denoised patterns, where they are a source."""
-    return (
-        "results/{sample}/denoised.h5"
-        if "denoised" in sources_of(wildcards.sample)
-        else []
-    )
-
-
-def denoised_sidecar_if_indexed(wildcards):
-    return (
-        "results/{sample}/provenance/denoise.json"
-        if "denoised" in sources_of(wildcards.sample)
-        else []
-    )
-
-
-def averaged_if_indexed(wildcards):
-    """The averaged patterns and what they are made of, where they are a source."""
-    return (
-        "results/{sample}/nonlocal_average.h5"
-        if "averaged" in sources_of(wildcards.sample)
-        else []
-    )
-
-
-def averaged_sidecar_if_indexed(wildcards):
-    return (
-        "results/{sample}/provenance/nonlocal_average.json"
-        if "averaged" in sources_of(wildcards.sample)
-        else []
-    )
+def sources_indexed(wildcards):
+    return sources_of(wildcards.sample)
 
 
 def sources_of(sample):

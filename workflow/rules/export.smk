@@ -5,11 +5,11 @@ rule export:
     input:
         scan=rules.scan.output.result,
         preprocess=rules.preprocess.output.result,
-        denoise=denoised_if_read,
-        nonlocal_average=averaged_if_read,
+        denoise=made("denoised", source_read),
+        nonlocal_average=made("averaged", source_read),
         sidecars=[rules.scan.output.sidecar, rules.preprocess.output.sidecar],
-        denoised_sidecar=denoised_sidecar_if_read,
-        averaged_sidecar=averaged_sidecar_if_read,
+        denoised_sidecar=made("denoised", source_read, sidecar=True),
+        averaged_sidecar=made("averaged", source_read, sidecar=True),
     output:
         patterns="exports/{sample}/{source}.{format}",
         sidecar="exports/{sample}/provenance/{source}_{format}.json",

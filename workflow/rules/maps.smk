@@ -86,11 +86,11 @@ rule nmf:
     input:
         scan=rules.scan.output.result,
         preprocess=rules.preprocess.output.result,
-        denoise=denoised_if_factorised,
-        nonlocal_average=averaged_if_factorised,
+        denoise=made("denoised", source_factorised),
+        nonlocal_average=made("averaged", source_factorised),
         sidecars=[rules.scan.output.sidecar, rules.preprocess.output.sidecar],
-        denoised_sidecar=denoised_sidecar_if_factorised,
-        averaged_sidecar=averaged_sidecar_if_factorised,
+        denoised_sidecar=made("denoised", source_factorised, sidecar=True),
+        averaged_sidecar=made("averaged", source_factorised, sidecar=True),
     output:
         result="results/{sample}/nmf.h5",
         sidecar="results/{sample}/provenance/nmf.json",
@@ -147,11 +147,11 @@ rule orientation:
     input:
         scan=rules.scan.output.result,
         preprocess=rules.preprocess.output.result,
-        denoise=denoised_if_read,
-        nonlocal_average=averaged_if_read,
+        denoise=made("denoised", source_read),
+        nonlocal_average=made("averaged", source_read),
         sidecars=[rules.scan.output.sidecar, rules.preprocess.output.sidecar],
-        denoised_sidecar=denoised_sidecar_if_read,
-        averaged_sidecar=averaged_sidecar_if_read,
+        denoised_sidecar=made("denoised", source_read, sidecar=True),
+        averaged_sidecar=made("averaged", source_read, sidecar=True),
         cif=cif_files,
     output:
         result="results/{sample}/orientation/{source}.h5",
@@ -183,9 +183,9 @@ rule grains:
     input:
         orientation=rules.orientation.output.result,
         scan=rules.scan.output.result,
-        nonlocal_average=averaged_if_read,
+        nonlocal_average=made("averaged", source_read),
         sidecars=[rules.orientation.output.sidecar, rules.scan.output.sidecar],
-        averaged_sidecar=averaged_sidecar_if_read,
+        averaged_sidecar=made("averaged", source_read, sidecar=True),
         cif=cif_files,
     output:
         result="results/{sample}/grains/{source}.h5",
@@ -216,15 +216,15 @@ rule evaluation:
         truth=truth_file,
         scan=rules.scan.output.result,
         preprocess=rules.preprocess.output.result,
-        denoise=denoised_if_indexed,
-        nonlocal_average=averaged_if_indexed,
+        denoise=made("denoised", sources_indexed),
+        nonlocal_average=made("averaged", sources_indexed),
         orientation=indexed("results/{sample}/orientation/{source}.h5"),
         sidecars=[rules.scan.output.sidecar, rules.preprocess.output.sidecar],
         orientation_sidecars=indexed(
             "results/{sample}/provenance/orientation_{source}.json"
         ),
-        denoised_sidecar=denoised_sidecar_if_indexed,
-        averaged_sidecar=averaged_sidecar_if_indexed,
+        denoised_sidecar=made("denoised", sources_indexed, sidecar=True),
+        averaged_sidecar=made("averaged", sources_indexed, sidecar=True),
         cif=cif_files,
     output:
         result="results/{sample}/evaluation.h5",
