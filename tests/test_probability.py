@@ -43,15 +43,16 @@ def case(request):
     other, truth = played(crystals, cube, 1)
     fitted, known = played(crystals, cube, 0)
     picked = patch_members(other, truth)
-    calibration = method.calibrate(other, fitted, known, simulate.PATCH, crystals, MATCHER, picked)
+    heard = method.said_in_scan(other, crystals, picked)
+    calibration = method.calibrate(heard, fitted, known, simulate.PATCH, crystals, MATCHER, picked)
     return SimpleNamespace(
         crystals=crystals, cube=cube, fitted=fitted, known=known, other=other, truth=truth, picked=picked,
-        calibration=calibration, outcome=method.right(other, truth, crystals),
+        heard=heard, calibration=calibration, outcome=method.right(other, truth, crystals),
     )  # fmt: skip
 
 
 def scored(case, calibration):
-    found = method.probability(case.other, calibration, case.crystals, case.cube, MATCHER, case.picked)
+    found = method.probability(case.other, case.heard, calibration, case.crystals, case.cube, MATCHER, case.picked)
     known = np.isfinite(found)
     return logistic.scores(found[known], case.outcome[known])
 
@@ -83,7 +84,7 @@ def test_features_that_belong_to_other_patterns_tell_nothing(case):
     turned = truth.orientation.copy()
     turned[wrong] = 0.5
     truth = SimpleNamespace(**{**vars(truth), "orientation": turned})
-    mixed = method.calibrate(case.other, shuffled, truth, simulate.PATCH, case.crystals, MATCHER, case.picked)
+    mixed = method.calibrate(case.heard, shuffled, truth, simulate.PATCH, case.crystals, MATCHER, case.picked)
     good = logistic.scores(case.calibration.predicted, case.calibration.right)
     assert mixed is None or logistic.scores(mixed.predicted, mixed.right)["auc"] < good["auc"] - 0.15
 
@@ -242,7 +243,7 @@ def test_agreement_is_that_of_neighbours_with_a_candidate():
         phase=phase, candidate_phase=phase[..., None], candidate_orientation=best[..., None, :],
         candidate_correlation=np.ones((2, 3, 1)),
     )  # fmt: skip
-    found = orientation.probability.agreement(result, [gold()])
+    found = evidence.mean_of(method.said_in_scan(result, [gold()]).alike, result.phase.shape)
     assert found[0, 0] == 1
     assert found[0, 1] == pytest.approx(3 / 4)
     assert np.isnan(found[1, 2])
