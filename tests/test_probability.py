@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from orientations import gold, iron
+from test_orientation import OPTICS, SIZE
 
 from fourdstem.cube import Cube
 from fourdstem.methods import evaluation, orientation, simulate
@@ -259,6 +260,17 @@ def test_others_that_have_the_orientation_among_their_candidates_prefer_it_by_so
     np.testing.assert_array_equal(told.alike, [[0, 0, np.nan], [0, 0, np.nan], [np.nan] * 3])
     np.testing.assert_allclose(told.preference, [[-0.1, -0.2, np.nan], [-0.1, -0.2, np.nan], [np.nan] * 3])
     np.testing.assert_allclose(told.foreign, [[-0.1, -0.2, np.nan], [-0.1, -0.2, np.nan], [np.nan] * 3])
+
+
+def test_reflections_are_counted_with_the_relrods_of_the_settings():
+    phase, best = np.zeros((1, 2, 1), int), np.array([[[[1.0, 0, 0, 0]], [[0.9, 0.3, 0.3, 0.1]]]])
+    result = SimpleNamespace(candidate_phase=phase, candidate_orientation=best)
+    pattern = SimpleNamespace(acquisition=OPTICS, detector_shape=(SIZE, SIZE))
+    found = {
+        rod: evidence.reflections(result, [gold()], pattern, replace(MATCHER, relrod=rod))
+        for rod in ("lorentzian", "gaussian")
+    }
+    assert (found["gaussian"] < found["lorentzian"] - 0.2).all()  # no tails
 
 
 # ---- the base rate of a scan ---------------------------------------------------------------------------------
