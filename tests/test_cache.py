@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -57,23 +58,34 @@ def test_templates_from_the_disk_are_those_that_were_simulated(folder, heard):
         assert getattr(fresh, name).numpy().tobytes() == getattr(kept, name).numpy().tobytes()
 
 
-def test_templates_are_those_of_their_own_settings(folder):
+def test_templates_are_those_of_their_own_settings(monkeypatch):
+    names, nothing = [], np.zeros((2, 1, 1), np.float32)
+
+    def kept(values, module, make):
+        names.append(cache.name_of(values, module))
+        return nothing, nothing
+
+    monkeypatch.setattr(matching, "kept", kept)
     valid = polar.polar_map(RINGS, (2 * 63, 2 * 63))[1]
     hidden = valid.copy()
     hidden[:, :20] = False
     crystal = build("m-3m")
-    values = {
-        cache.name_of(v, matching.__file__)
-        for v in (
-            (crystal, LENS, RINGS, valid),
-            (crystal, LENS, RINGS, hidden),
-            (crystal, dataclasses.replace(LENS, phi=0.01), RINGS, valid),
-            (crystal, dataclasses.replace(LENS, rod="gaussian"), RINGS, valid),
-            (dataclasses.replace(crystal, u_iso=2 * crystal.u_iso), LENS, RINGS, valid),
-            (build("m-3"), LENS, RINGS, valid),
-        )
-    }
-    assert len(values) == 6
+    for changed in (
+        {},
+        {"valid": hidden},
+        {"optics": dataclasses.replace(LENS, phi=0.01)},
+        {"optics": dataclasses.replace(LENS, rod="gaussian")},
+        {"rings": RINGS._replace(radius=RINGS.radius + 0.5)},
+        {"sampling_deg": 9.0},
+        {"power": 0.5},
+        {"crystals": [dataclasses.replace(crystal, u_iso=2 * crystal.u_iso)]},
+        {"crystals": [build("m-3")]},
+        {"crystals": [dataclasses.replace(crystal, name="as the first")], "distinct_deg": 4.0},
+    ):
+        usual = {"crystals": [crystal], "optics": LENS, "rings": RINGS, "valid": valid, "sampling_deg": 8.0}
+        matching.build_bank(**{**usual, "power": 0.25, "distinct_deg": 5.0, "device": "cpu", **changed})
+    assert len(set(names)) == len(names) - 1
+    assert names[-1] == names[0]
 
 
 def test_values_that_look_alike_in_print_are_told_apart():
@@ -135,6 +147,26 @@ def test_a_full_disk_leaves_no_half_entry(folder, monkeypatch):
     assert list(folder.iterdir()) == []
 
 
+def test_jobs_that_make_one_entry_at_a_time_keep_it_whole_and_once(folder):
+    calls = []
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: ask(calls), range(32)))
+    assert all(np.array_equal(arrays[0], found[0][0]) for arrays in found)
+    assert [path.name for path in folder.iterdir()] == [f"{cache.name_of(('a', 1.0), __file__)}.arrays"]
+
+
+def test_what_is_too_large_is_not_kept_and_said(folder, monkeypatch, heard):
+    monkeypatch.setattr(cache, "LIMIT_BYTES", 100)  # the arrays have 56
+    ask([])
+    assert not folder.exists()
+    assert "too much" in heard.text
+
+
+def test_values_that_may_print_alike_and_differ_are_refused(folder):
+    with pytest.raises(TypeError, match="object"):
+        cache.kept(object(), __file__, lambda: made([]))
+
+
 def test_without_a_folder_nothing_is_kept(monkeypatch):
     monkeypatch.delenv(cache.FOLDER, raising=False)
     calls = []
@@ -150,7 +182,8 @@ def test_the_entries_used_least_recently_go_first(folder, monkeypatch):
         os.utime(folder / f"{cache.name_of(n, __file__)}.arrays", (n + 1, n + 1))
     ask(calls, 0)  # used again, so it is the newest now
     size = max(p.stat().st_size for p in folder.iterdir())
+    (folder / "of_somebody_else.h5").write_bytes(bytes(4 * size))
     monkeypatch.setattr(cache, "LIMIT_BYTES", 3 * size)
     ask(calls, 3)
     names = {cache.name_of(n, __file__) for n in (0, 2, 3)}
-    assert {p.stem for p in folder.iterdir()} == names
+    assert {p.stem for p in folder.iterdir()} == names | {"of_somebody_else"}

@@ -61,14 +61,11 @@ def test_two_phases_are_one_map_whose_phases_and_orientations_are_the_truth(foun
 def test_the_correlation_of_a_phase_is_that_of_a_map_of_this_phase_alone(found, scan, both):
     for k, crystal in enumerate(both):
         alone = method.compute(Cube(scan, OPTICS), [crystal], COARSE)
-        # Relrods of all phases share one table, whose steps depend on the longest: the search may end elsewhere.
-        apart = np.abs(found.phase_correlation[..., k] - alone.correlation)
-        assert np.median(apart) < 1e-4
-        assert np.mean(apart < 5e-3) >= 23 / 24 and apart.max() < 0.01
+        # Not the same bits on any machine: a product of matrices may round otherwise where there are more templates.
+        assert np.allclose(found.phase_correlation[..., k], alone.correlation, rtol=0, atol=1e-5)
         here = found.phase == k
         apart = method.misorientation_deg(found.orientation[here], alone.orientation[here], crystal)
-        assert np.median(apart) < 0.1
-        assert np.all(apart < 1.5)
+        assert np.all(apart < 0.01)
         assert alone.phase_correlation is None
         assert alone.phase_reliability is None
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from orientations import gold, iron
+from test_orientation import OPTICS, SIZE
 
 from fourdstem.cube import Cube
 from fourdstem.methods import evaluation, orientation, simulate
@@ -43,15 +44,16 @@ def case(request):
     other, truth = played(crystals, cube, 1)
     fitted, known = played(crystals, cube, 0)
     picked = patch_members(other, truth)
-    calibration = method.calibrate(other, fitted, known, simulate.PATCH, crystals, MATCHER, picked)
+    heard = method.said_in_scan(other, crystals, picked)
+    calibration = method.calibrate(heard, fitted, known, simulate.PATCH, crystals, MATCHER, picked)
     return SimpleNamespace(
         crystals=crystals, cube=cube, fitted=fitted, known=known, other=other, truth=truth, picked=picked,
-        calibration=calibration, outcome=method.right(other, truth, crystals),
+        heard=heard, calibration=calibration, outcome=method.right(other, truth, crystals),
     )  # fmt: skip
 
 
 def scored(case, calibration):
-    found = method.probability(case.other, calibration, case.crystals, case.cube, MATCHER, case.picked)
+    found = method.probability(case.other, case.heard, calibration, case.crystals, case.cube, MATCHER, case.picked)
     known = np.isfinite(found)
     return logistic.scores(found[known], case.outcome[known])
 
@@ -83,7 +85,7 @@ def test_features_that_belong_to_other_patterns_tell_nothing(case):
     turned = truth.orientation.copy()
     turned[wrong] = 0.5
     truth = SimpleNamespace(**{**vars(truth), "orientation": turned})
-    mixed = method.calibrate(case.other, shuffled, truth, simulate.PATCH, case.crystals, MATCHER, case.picked)
+    mixed = method.calibrate(case.heard, shuffled, truth, simulate.PATCH, case.crystals, MATCHER, case.picked)
     good = logistic.scores(case.calibration.predicted, case.calibration.right)
     assert mixed is None or logistic.scores(mixed.predicted, mixed.right)["auc"] < good["auc"] - 0.15
 
@@ -242,7 +244,7 @@ def test_agreement_is_that_of_neighbours_with_a_candidate():
         phase=phase, candidate_phase=phase[..., None], candidate_orientation=best[..., None, :],
         candidate_correlation=np.ones((2, 3, 1)),
     )  # fmt: skip
-    found = orientation.probability.agreement(result, [gold()])
+    found = evidence.mean_of(method.said_in_scan(result, [gold()]).alike, result.phase.shape)
     assert found[0, 0] == 1
     assert found[0, 1] == pytest.approx(3 / 4)
     assert np.isnan(found[1, 2])
@@ -258,6 +260,17 @@ def test_others_that_have_the_orientation_among_their_candidates_prefer_it_by_so
     np.testing.assert_array_equal(told.alike, [[0, 0, np.nan], [0, 0, np.nan], [np.nan] * 3])
     np.testing.assert_allclose(told.preference, [[-0.1, -0.2, np.nan], [-0.1, -0.2, np.nan], [np.nan] * 3])
     np.testing.assert_allclose(told.foreign, [[-0.1, -0.2, np.nan], [-0.1, -0.2, np.nan], [np.nan] * 3])
+
+
+def test_reflections_are_counted_with_the_relrods_of_the_settings():
+    phase, best = np.zeros((1, 2, 1), int), np.array([[[[1.0, 0, 0, 0]], [[0.9, 0.3, 0.3, 0.1]]]])
+    result = SimpleNamespace(candidate_phase=phase, candidate_orientation=best)
+    pattern = SimpleNamespace(acquisition=OPTICS, detector_shape=(SIZE, SIZE))
+    found = {
+        rod: evidence.reflections(result, [gold()], pattern, replace(MATCHER, relrod=rod))
+        for rod in ("lorentzian", "gaussian")
+    }
+    assert (found["gaussian"] < found["lorentzian"] - 0.2).all()  # no tails
 
 
 # ---- the base rate of a scan ---------------------------------------------------------------------------------

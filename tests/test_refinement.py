@@ -62,7 +62,7 @@ def disks(gold, valid=None):
 
 def reflections_of(spots):
     g = np.column_stack([spots.g, (spots.g**2).sum(axis=1)])
-    return ((g, spots.amplitude[0], spots.row, spots.table[0], spots.optics),)
+    return ((g, spots.amplitude[0], spots.row, spots.table[0], (spots.s_max[0], *spots.optics)),)
 
 
 def refined(pattern, spots, symmetry, starts):

@@ -26,6 +26,7 @@ log = logging.getLogger("fourdstem")
 
 FOLDER = "FOURDSTEM_CACHE_DIR"
 LIMIT_BYTES = 1 << 30
+_ENTRIES = "[0-9a-f]" * 64 + ".arrays*"  # and what jobs that were killed left half written
 _LIBRARIES = ("numpy", "scipy", "numba", "torch", "diffsims")
 
 
@@ -64,21 +65,25 @@ def name_of(values, module: str) -> str:
 
 
 def _add(found, value) -> None:
-    """Add a value so that no two different ones look alike."""
+    """Add a value so that no two different ones look alike; TypeError for what may print alike and differ."""
     if dataclasses.is_dataclass(value):
-        value = tuple(vars(value).items())
+        value = tuple((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
     if isinstance(value, tuple | list):
         found.update(f"{len(value)} of\0".encode())
         for part in value:
             _add(found, part)
     elif isinstance(value, np.ndarray):
         found.update(f"{value.dtype.str} {value.shape}\0".encode() + np.ascontiguousarray(value).tobytes())
-    else:
+    elif value is None or isinstance(value, str | bytes | int | float | complex | np.generic):
         found.update(f"{type(value).__name__} {value!r}\0".encode())
+    else:
+        raise TypeError(f"arrays that follow from a {type(value).__name__} cannot be kept")
 
 
-def _signed(path: Path, content: bytes) -> bytes:
-    return hashlib.sha256(path.name.encode() + content).digest()
+def _signed(path: Path, content: memoryview) -> bytes:
+    found = hashlib.sha256(path.name.encode())
+    found.update(content)
+    return found.digest()
 
 
 def _read(path: Path) -> tuple[np.ndarray, ...] | None:
@@ -87,32 +92,37 @@ def _read(path: Path) -> tuple[np.ndarray, ...] | None:
         stored = path.read_bytes()
     except OSError:
         return None
-    content = stored[32:]
-    if stored[:32] != _signed(path, content):
+    if stored[:32] != _signed(path, memoryview(stored)[32:]):
         log.warning("%s is damaged and is made anew", path)
         return None
     with suppress(OSError):
         os.utime(path)  # used now
-    stream, arrays = io.BytesIO(content), []
-    while stream.tell() < len(content):
+    stream, arrays = io.BytesIO(stored), []
+    stream.seek(32)
+    while stream.tell() < len(stored):
         arrays.append(np.lib.format.read_array(stream, allow_pickle=False))
     return tuple(arrays)
 
 
 def _keep(path: Path, arrays: tuple[np.ndarray, ...]) -> None:
-    """Write an entry under a name of its own, then give it the right one; what cannot be kept is told, not an error."""
+    """Write an entry under a name of its own, then give it the right one; what cannot be kept is told, not an error.
+
+    Of its own, unlike in `files`: two jobs may make one entry at a time.
+    """
+    if (size := sum(array.nbytes for array in arrays)) > LIMIT_BYTES // 2:
+        log.info("not kept for other jobs: %.0f MB are too much", size / 2**20)
+        return
     stream = io.BytesIO()
     for array in arrays:
         np.lib.format.write_array(stream, np.ascontiguousarray(array), allow_pickle=False)
-    content = stream.getvalue()
-    if len(content) > LIMIT_BYTES // 2:
-        return
+    content = stream.getbuffer()
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
             temporary = file.name
-            file.write(_signed(path, content) + content)
+            file.write(_signed(path, content))
+            file.write(content)
         os.replace(temporary, path)
         _thin_out(path.parent)
     except OSError as error:
@@ -123,10 +133,13 @@ def _keep(path: Path, arrays: tuple[np.ndarray, ...]) -> None:
 
 
 def _thin_out(folder: Path) -> None:
-    """Remove the entries used least recently until the rest is within the limit."""
-    entries = sorted(((e.stat().st_mtime, e.stat().st_size, e.path) for e in os.scandir(folder)), reverse=True)
-    total = 0
-    for _, size, path in entries:
+    """Remove the entries used least recently until the rest is within the limit; what is not an entry stays."""
+    entries, total = [], 0
+    for path in folder.glob(_ENTRIES):
+        with suppress(FileNotFoundError):  # another job was quicker
+            status = path.stat()
+            entries.append((status.st_mtime, status.st_size, path))
+    for _, size, path in sorted(entries, reverse=True):
         total += size
         if total > LIMIT_BYTES:
-            os.unlink(path)
+            path.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
 """Kernels of averaging: weighted sums of the windows.
 
-Neighbours share most of their windows, so that two in a row, and the two below them, take what is loaded of a pattern.
+Neighbours share most of their windows, so that two in a row, and with `TALL` 2 those below, take what is loaded of one.
 A piece of their sums, `PIECE` numbers each, stays in registers while the patterns of the windows go by (see
 `vectors`): nothing is stored in between. For that the same piece of all patterns lies together (see `arrays.pieces`):
 what the windows of a row of positions hold of it fits into the cache.

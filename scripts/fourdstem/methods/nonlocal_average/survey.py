@@ -7,9 +7,8 @@ import numba
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from fourdstem.cube import UNIT
 from fourdstem.methods.nonlocal_average import kernels
-from fourdstem.methods.nonlocal_average.arrays import blocks, flat, padded
+from fourdstem.methods.nonlocal_average.arrays import blocks, flat
 from fourdstem.methods.nonlocal_average.source import Source
 from fourdstem.methods.nonlocal_average.vectors import PARTNERS
 
@@ -115,13 +114,6 @@ def look(source: Source) -> Survey:
         _differ(rows, differences, ny - 1, filled, pool)
     least = np.where(differences > kernels.DUPLICATE, differences, np.inf).min(axis=-1).astype(np.float64)
     return Survey(differences, np.where(np.isfinite(least), least, np.nan) / (2 * n), n)
-
-
-def needed_mb(cube, n: int) -> float:
-    """Memory of `look`: rows of what is compared, the table of differences and a unit on its way in."""
-    ny, nx = cube.scan_shape
-    unit = UNIT * 4 * (n + 4 * int(np.prod(cube.detector_shape)))
-    return (HELD * nx * 4 * padded(n) + 3 * 8 * 4 * ny * nx + unit) / 2**20
 
 
 def _differ(rows, differences, y: int, filled, pool) -> None:

@@ -181,7 +181,8 @@ def _effective_number(crystal, matrices, cube, params) -> np.ndarray:
     half_width = np.hypot(convergence * 1e-3, np.deg2rad(_SOFT_DEG))
     number = np.ones(len(matrices))
     for i, matrix in enumerate(matrices):
-        amplitude = strength * relrod(g @ matrix, wavelength, length, precession * 1e-3, half_width)
+        weight = relrod(g @ matrix, wavelength, length, precession * 1e-3, half_width, params.relrod == "gaussian")
+        amplitude = strength * weight
         amplitude = (amplitude / amplitude.max(initial=1e-30)) ** params.intensity_power
         number[i] = max(amplitude.sum() ** 2 / max((amplitude**2).sum(), 1e-30), 1.0)
     return number

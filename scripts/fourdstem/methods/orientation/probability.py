@@ -23,6 +23,7 @@ from fourdstem.methods.orientation.evidence import (
     OTHERS,
     RIGHT_DEG,
     Averages,
+    Said,
     features,
     mates,
     mean_of,
@@ -68,13 +69,13 @@ class Calibration:
     patches: int
 
 
-def calibrate(result, rehearsed, truth, patch: int, crystals, params, averages=None) -> Calibration | None:
+def calibrate(heard: Said, rehearsed, truth, patch: int, crystals, params, averages=None) -> Calibration | None:
     """Fit the probability of being right to rehearsed patterns.
 
     Parameters
     ----------
-    result : Result
-        Of the scan; only how often its positions agree is taken from it.
+    heard : Said
+        Of the scan, from `said_in_scan`; only how often its positions agree is taken from it.
     rehearsed : Result
         Of the rehearsed patterns.
     truth : Rehearsal or alike
@@ -95,7 +96,7 @@ def calibrate(result, rehearsed, truth, patch: int, crystals, params, averages=N
     """
     shape = rehearsed.phase.shape
     told = said(rehearsed, mates(rehearsed.phase.size, patch), crystals)
-    within, found = np.nanmean(told.alike), np.nanmean(mean_of(_said_in_scan(result, crystals, averages).alike, -1))
+    within, found = np.nanmean(told.alike), np.nanmean(mean_of(heard.alike, -1))
     beyond = float(np.clip(1 - found / within, 0, 0.6)) if within > 0 and np.isfinite(found) else 0.0
     rng = np.random.default_rng(np.random.SeedSequence(params.seed, spawn_key=(7,)))
     lost = (_beyond_boundaries if averages is None else _foreign)(told.alike.shape, truth.share.ravel(), beyond, rng)
@@ -115,11 +116,10 @@ def calibrate(result, rehearsed, truth, patch: int, crystals, params, averages=N
     return Calibration(centre, scale, coefficient, predicted, y, beyond, rate, int(group.max()) + 1)
 
 
-def probability(result, calibration: Calibration, crystals, cube, params, averages=None) -> np.ndarray:
+def probability(result, heard: Said, calibration: Calibration, crystals, cube, params, averages=None) -> np.ndarray:
     """Probability of being right of every position, float32; NaN where not indexed (see `calibrate`)."""
-    told = _said_in_scan(result, crystals, averages)
     number = 1.0 if averages is None else averages.number
-    about = (mean_of(values, result.phase.shape) for values in (told.alike, told.preference))
+    about = (mean_of(values, result.phase.shape) for values in (heard.alike, heard.preference))
     values = features(result, crystals, cube, params, *about, number).reshape(-1, len(FEATURES))
     z = np.where(np.isfinite(values), (values - calibration.centre) / calibration.scale, 0)
     found = logistic(terms(z) @ calibration.coefficient).reshape(result.phase.shape)
@@ -136,25 +136,8 @@ def right(result, truth, crystals) -> np.ndarray:
     return found
 
 
-def agreement(result, crystals, averages: Averages | None = None) -> np.ndarray:
-    """Share of others whose best candidate has the same phase and lies within 5°, (scan_y, scan_x).
-
-    Parameters
-    ----------
-    result : Result
-    crystals : list of Crystal
-    averages : Averages, optional
-        Names the others; without it they are the neighbours.
-
-    Returns
-    -------
-    ndarray
-        NaN where a position, or all of its others, have no candidate.
-    """
-    return mean_of(_said_in_scan(result, crystals, averages).alike, result.phase.shape)
-
-
-def _said_in_scan(result, crystals, averages: Averages | None):
+def said_in_scan(result, crystals, averages: Averages | None = None) -> Said:
+    """Ask the neighbours of every position of a scan, or of averages their members."""
     others = neighbours(result.phase.shape) if averages is None else averages.picked
     return said(result, others.reshape(result.phase.size, -1), crystals)
 
@@ -179,13 +162,14 @@ def with_probability(result, rehearsed, truth, patch: int, crystals, params, ave
     Positions below ``params.minimum_probability`` are not indexed: orientation NaN, phase -1; their probability and
     their candidates stay. Where the rehearsal tells nothing, probabilities are NaN and no position is taken away.
     """
-    calibration = calibrate(result, rehearsed, truth, patch, crystals, params, averages)
+    heard = said_in_scan(result, crystals, averages)
+    calibration = calibrate(heard, rehearsed, truth, patch, crystals, params, averages)
     if calibration is None:
         log.warning("no probability: nearly all of the simulated patterns are indexed alike, rightly or wrongly")
         return replace(result, probability=np.full(result.phase.shape, np.nan, np.float32))
     told = scores(calibration.predicted, calibration.right)
     log.info("probability on simulated patterns: %s", ", ".join(f"{name} {value:.3f}" for name, value in told.items()))
-    found = probability(result, calibration, crystals, truth.cube, params, averages)
+    found = probability(result, heard, calibration, crystals, truth.cube, params, averages)
     by = 0.0
     if told["auc"] >= base_rate.LEAST_AUC:
         known = found[np.isfinite(found)].astype(np.float64)

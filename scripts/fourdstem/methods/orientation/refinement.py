@@ -9,7 +9,7 @@ the mean of every ring of pixels; K: a disk a little larger than the beam. With 
 ‖B‖ runs over the whole pattern outside the direct beam, so that what no disk explains lowers Q. ‖T‖ counts what
 lies on valid pixels and takes the ring means away, the disks of one ring together. c is what B and K of one disk
 alone reach. Disks are taken not to overlap: where they do, Q is too large and is clipped to 1. The three angles
-are searched by steps along the lab axes, halved whenever none of them helps.
+are searched by steps along lab axes and to the top of a parabola, shortened whenever none of them goes far.
 """
 
 from dataclasses import replace
@@ -44,15 +44,16 @@ def refine(patterns, spots: Spots, step: float, symmetry: tuple, wanted: int, qu
     quaternion, phase, score : ndarray of shape (n, candidates, 4), (n, candidates), (n, candidates)
         Changed. Phase -1 = no candidate: score and quaternion become NaN.
     """
+    rods = spots.start, spots.g, spots.amplitude, spots.row, spots.table, spots.s_max, spots.optics
+    final = replace(spots, power=spots.final)
     for pattern, *found in zip(patterns, quaternion, phase, score, strict=True):
         if found[1][0] >= 0:
             explained, norm = prepare(pattern, spots)
             if norm > 0:
-                rods = spots.start, spots.g, spots.amplitude, spots.row, spots.table, spots.optics
                 limits = step, spots.reach, norm * spots.best
                 _choose(tuple(found), wanted, limits, rods, (explained, spots.seen, spots.per_ring), symmetry)
                 if spots.final != spots.power:
-                    explained, _ = prepare(pattern, replace(spots, power=spots.final))
+                    explained, _ = prepare(pattern, final)
                 _settle(found[0], found[1], spots.reach, rods, (explained, spots.seen, spots.per_ring))
 
 
@@ -146,7 +147,8 @@ def _blank(found, first):
 @numba.njit(nogil=True, cache=True)
 def _climb(quaternion, phase, final, steps, rods, detector):
     """Turn a quaternion, in place, to the best template near; that template's Q ‖B‖ c. ``final``: which powers."""
-    start, g, amplitude, row, table, optics = rods
+    start, g, amplitude, row, table, s_max, (wavenumber, pixel, r_min, r_max) = rods
+    optics = s_max[phase], wavenumber, pixel, r_min, r_max
     first, last = start[phase], start[phase + 1]
     near = _near(quaternion, g[first:last], optics, steps[0] * steps[2])
     where, strength, rows = np.empty((len(near), 4)), np.empty(len(near)), np.empty(len(near), np.int64)
@@ -229,7 +231,7 @@ def search(quaternion, steps, reflections, detector):
     steps : tuple of float
         First step and the one that ends the search, rad; first steps that it may go.
     reflections : tuple
-        g and its square (n, 4), amplitude, row, table, optics: see `Spots`.
+        g and its square (n, 4), amplitude, row, table, s_max with optics: see `Spots`.
     detector : tuple of ndarray
         D, seen, per_ring.
 

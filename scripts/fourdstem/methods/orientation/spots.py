@@ -46,11 +46,13 @@ class Spots:
     start : ndarray of int, shape (phases + 1,)
         ``g[start[p]:start[p + 1]]`` belong to phase p.
     row : ndarray of int, shape (n,)
-        Of the table: relrods of one |g| and one length.
+        Of the table: relrods of one phase, one |g| and one length.
     table : ndarray of shape (2, row, 1601)
-        Relrods to the two powers of templates, over -s_max … s_max.
+        Relrods to the two powers of templates, over -s_max … s_max of their phase.
+    s_max : ndarray of shape (phases,)
+        1/Å.
     optics : tuple of float
-        s_max, wavenumber, 1/Å per px, r_min and r_max in px.
+        Wavenumber, 1/Å per px, r_min and r_max in px.
     seen : ndarray of float32, shape (detector_y, detector_x)
         Squared norm, on pixels that count, of a disk there.
     inside : ndarray of float32, shape (detector_y, detector_x)
@@ -77,6 +79,7 @@ class Spots:
     start: np.ndarray
     row: np.ndarray
     table: np.ndarray
+    s_max: np.ndarray
     optics: tuple[float, ...]
     seen: np.ndarray
     inside: np.ndarray
@@ -104,21 +107,21 @@ def spots(crystals: list[Crystal], optics: Optics, rings: Rings, valid: np.ndarr
     convolve(inside, box, share)
     g_max = (r_max + radius_px) * optics.pixel
     found = [rods(c, g_max, optics.wavelength, optics.thickness, optics.intensity) for c in crystals]
-    g, length = np.concatenate([part[0] for part in found]), np.concatenate([part[2] for part in found])
     strength = np.concatenate([part[1] / part[1].max(initial=1e-30) for part in found])
     soft, final = _for_the_final_place(optics, power)
     powers = power * _SHARPER[0], final * _SHARPER[1]
-    row, relrods, s_max = _relrods(optics, np.linalg.norm(g, axis=1), length, soft)
+    row, relrods, s_max = _of_phases(optics, found, soft)
     # Σ over rings of (pixels of a disk of radius R there)² is 16 R³ / 3, that of its π R² pixels in one ring π² R⁴.
     # ``seen`` holds squares of the soft-edged disk, the ring mean takes the disk itself.
     spread = max(1.0, 3 * np.pi**2 * _DISK * radius_px / 16) * ((disk**2).sum() / disk.sum()) ** 2
     return Spots(
-        g=g,
+        g=np.concatenate([part[0] for part in found]),
         amplitude=np.stack([strength**p for p in powers]),
         start=np.cumsum([0, *(len(part[0]) for part in found)]),
         row=row,
         table=np.stack([part**p for part, p in zip(relrods, powers, strict=True)]),
-        optics=(s_max, 1 / optics.wavelength, optics.pixel, r_min, r_max),
+        s_max=s_max,
+        optics=(1 / optics.wavelength, optics.pixel, r_min, r_max),
         seen=seen,
         inside=inside,
         weight=np.where(inside > 0, 1 / np.maximum(share, 1e-6), 0).astype(np.float32),
@@ -157,10 +160,18 @@ def _attainable(radius: float, box: np.ndarray, disk: np.ndarray, power: float) 
     return float(matched[middle, middle] / np.sqrt((shown.astype(float) ** 2).sum() * (disk**2).sum()))
 
 
+def _of_phases(optics: Optics, found: list[tuple], soft: np.ndarray) -> tuple:
+    """Rows and tables as of `_relrods`, and s_max of each phase: what is found of one does not depend on the others."""
+    parts = [_relrods(optics, np.linalg.norm(g, axis=1), length, soft) for g, _, length in found]
+    first = np.cumsum([0, *(table.shape[1] for _, table, _ in parts)])
+    row = np.concatenate([start + part[0] for start, part in zip(first, parts, strict=False)])
+    return row, np.concatenate([table for _, table, _ in parts], axis=1), np.array([part[2] for part in parts])
+
+
 def _relrods(optics: Optics, g: np.ndarray, length: np.ndarray, soft: np.ndarray) -> tuple:
-    """Rows of reflections by |g| and length of relrod, a table for each half-width of tilts, s_max."""
-    tail = 1 / (np.sqrt(2 * _TAIL) * np.pi * length.min())
-    s_max = min(_S_LIMIT, tail) + g.max() * (optics.phi + soft.max())
+    """Rows of a phase's reflections by |g| and length of relrod, a table for each half-width of tilts, s_max."""
+    tail = 1 / (np.sqrt(2 * _TAIL) * np.pi * length.min(initial=optics.thickness))  # relrods are of it or shorter
+    s_max = min(_S_LIMIT, tail) + g.max(initial=0.0) * (optics.phi + soft.max())
     s = np.linspace(-s_max, s_max, _S_COUNT)
     along = np.sqrt(s**2 + 1 / optics.wavelength**2) - s
     kinds = np.stack([np.round(g / _G_STEP), np.round(np.log(length) / _LENGTH_STEP)], axis=1)
