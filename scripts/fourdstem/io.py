@@ -75,10 +75,6 @@ class ResultFile:
                 data = group.create_dataset(key, data=_storable(value))
                 data.attrs.update({"units": unit_of(key), "origin": origins.get(key, "default")})
 
-    def note(self, name: str, **attributes) -> None:
-        """Add attributes to a dataset that was written."""
-        self.entry[name]["data"].attrs.update(attributes)
-
     def _group(self, name, axes, unit, long_name) -> h5py.Group:
         group = self.entry.create_group(name)
         group.attrs.update({"NX_class": "NXdata", "signal": "data", "long_name": long_name})
