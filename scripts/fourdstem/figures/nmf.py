@@ -59,7 +59,7 @@ def _ranks_caption(found) -> str:
         "clusters that are neither empty nor alike, beside the number of patterns that stand above counting noise. A "
         "choice is sound where clusters are still all distinct and stability has not fallen yet. Ranks were compared "
         f"on patterns by their first singular directions, which hold {100 * found.captured:.3g} % of all squares; "
-        f"losses there differ from the true ones, which are shown, by at most {100 * found.compression_error:.2g} %."
+        f"losses there differ from the true ones by at most {100 * found.compression_error:.2g} %."
     )
 
 
