@@ -1,6 +1,7 @@
 """The conda environments parse, agree with the pip pins, and hold what each rule's script imports."""
 
 import ast
+import functools
 import json
 import os
 import re
@@ -58,6 +59,7 @@ def trees_of(path):
     return [ast.parse(text)]
 
 
+@functools.cache
 def imported_names(path):
     """Every dotted name that a file may import, at any depth; `from a import b` may mean the module a.b."""
     names = set()
