@@ -5,13 +5,9 @@ Make an environment with ``pip install scikit-learn==1.9.1`` and give its Python
     PYTHONPATH=scripts python benchmarks/nmf.py --positions 65536 --detector 64 --rival PATH_TO_THAT_PYTHON
 
 scikit-learn: ``NMF(k, solver="cd", tol=1e-4, max_iter=200)``, its defaults, started by nndsvda and then at random, on
-the
-same float32 matrix in memory. It takes long, so that only some ranks are run (``--rival-ranks``); the time of the
-others
-is interpolated linearly in the rank, which it is nearly proportional to, and the ratio of what was really run by both
-is
-printed beside. Losses are computed alike for both, in float64, on whole patterns. ``--device cuda`` times the scan on a
-graphics card beside the processor.
+the same float32 matrix in memory. It takes long, so that only some ranks are run (``--rival-ranks``); the time of the
+others is interpolated linearly in the rank, which it is nearly proportional to. Losses are computed alike for both, in
+float64, on whole patterns. ``--device cuda`` times the scan on a graphics card.
 """
 
 import argparse
@@ -32,8 +28,8 @@ warnings.simplefilter("ignore")
 v = np.load(sys.argv[1])
 
 def loss(w, h):
-    return sum(float(np.square(v[a:a + 1024] - w[a:a + 1024] @ h, dtype=np.float64).sum()) for a in range(0, len(v),
-    1024))
+    rows = range(0, len(v), 1024)
+    return sum(float(np.square(v[a:a + 1024] - w[a:a + 1024] @ h, dtype=np.float64).sum()) for a in rows)
 
 for job in sys.argv[2:]:
     k, s = map(int, job.split(":"))
@@ -135,17 +131,13 @@ def main() -> None:
     parser.add_argument("--rival-starts", type=int, default=2)
     given = parser.parse_args()
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    v, ranks = (
-        simulate(given.positions, given.detector, given.grains, given.dose),
-        range(given.ranks[0], given.ranks[1] + 1),
-    )
+    v = simulate(given.positions, given.detector, given.grains, given.dose)
+    ranks = range(given.ranks[0], given.ranks[1] + 1)
     fits, seconds, grown, error = own(v, ranks, given.starts, given.threads, given.device)
     size = v.nbytes / 2**20
     print(f"{given.positions} positions, {given.detector}² pixels: {size:.0f} MB, {given.dose:g} electrons per pattern")
-    print(
-        f"ranks {ranks[0]} to {ranks[-1]}, {given.starts} starts: {seconds[0]:.1f} s, {seconds[1]:.1f} s of "
-        f"processor time"
-    )
+    took = f"{seconds[0]:.1f} s, {seconds[1]:.1f} s of processor time"
+    print(f"ranks {ranks[0]} to {ranks[-1]}, {given.starts} starts: {took}")
     print(f"memory beside the data: {grown:.0f} MB ({1 + grown / size:.2f} times the data in all)")
     print(f"losses of the compressed patterns: off by {100 * error:.2g} % at most")
     print(f"not converged: {sum(not one.converged for one in fits.values())} of {len(fits)}")

@@ -19,6 +19,5 @@ with stage(snakemake) as job:
         folder = Path(job.output.result).parent
         result = method.compute(cube, recorded, params, radius, folder, job.device, job.say)
         file.write(result)
-        file.note("component", scaling=params.scaling)
     for doubt in method.doubts(result):
         job.say(f"warning: {doubt}")

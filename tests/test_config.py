@@ -144,6 +144,15 @@ def test_averaging_runs_when_orientation_reads_it(valid):
     assert "nonlocal_average" in config.stages(averaged, "film")
 
 
+def test_a_divergence_without_the_solver_that_has_it_is_refused_where_nmf_runs(valid):
+    valid["nmf"] = {"loss": "kl"}
+    config.check(valid)
+    valid["samples"][0]["stages"] = ["nmf"]
+    assert "nmf.loss kl goes with nmf.method mu, not hals" in mistakes(valid)[0]
+    valid["nmf"]["method"] = "mu"
+    config.check(valid)
+
+
 def test_evaluation_runs_only_where_truth_is_known(valid):
     assert "evaluation" not in config.stages(valid, "film")
     valid["samples"][1]["stages"] = ["orientation"]

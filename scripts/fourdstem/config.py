@@ -163,6 +163,9 @@ def _check_settings(config: dict, name: str) -> list[str]:
             )
     if "template_mask" in stages(config, name):
         mistakes += _check_templates(config, name)
+    factorised = settings(config, name, "nmf") if "nmf" in stages(config, name) else {}
+    if factorised.get("loss") == "kl" and factorised["method"] != "mu":
+        mistakes.append(f"{where}: nmf.loss kl goes with nmf.method mu, not {factorised['method']}; change either")
     own = Path("results", name).resolve()
     for key in ("file", "truth"):
         path = sample_named(config, name).get(key)

@@ -75,10 +75,6 @@ class ResultFile:
                 data = group.create_dataset(key, data=_storable(value))
                 data.attrs.update({"units": unit_of(key), "origin": origins.get(key, "default")})
 
-    def note(self, name: str, **attributes) -> None:
-        """Add attributes to a dataset that was written."""
-        self.entry[name]["data"].attrs.update(attributes)
-
     def _group(self, name, axes, unit, long_name) -> h5py.Group:
         group = self.entry.create_group(name)
         group.attrs.update({"NX_class": "NXdata", "signal": "data", "long_name": long_name})
@@ -366,8 +362,8 @@ def _made(source: str, file, stage: str):
         If it was not made.
     """
     if not file or not Path(file).is_file():
-        do = f"Add {stage} to the sample's stages, or index the source corrected alone."
-        where, expected = "orientation: sources", f"the result of {stage}"
+        do = f"Add {stage} to the sample's stages, or take the source corrected."
+        where, expected = "orientation: sources, or nmf: source", f"the result of {stage}"
         raise InputError(f"no {source} patterns", where=where, expected=expected, do=do)
     return file
 
@@ -396,4 +392,4 @@ def open_patterns(source: str, inputs, *, memory_mb: float = 2000, threads: int 
             yield cube
     else:
         known, found = "corrected, denoised or averaged", f"no pattern source {source!r}"
-        raise InputError(found, where="orientation: sources", expected=known, do="Name one of these.")
+        raise InputError(found, where="orientation: sources, or nmf: source", expected=known, do="Name one of these.")

@@ -208,7 +208,9 @@ def _samples(draw, phases: list) -> dict:
 @st.composite
 def _some_of(draw, properties: dict) -> dict:
     """Strategy: valid values of a few settings, none of which another one can contradict."""
-    alone = [k for k in properties if not k.endswith(("_mrad",)) and not k.startswith(("dark_field", "bright_field"))]
+    alone = [
+        k for k in properties if not k.endswith("_mrad") and not k.startswith(("dark_field", "bright_field", "loss"))
+    ]
     if not alone:
         return {"bright_field_outer": draw(st.sampled_from([0.5, 1, 2.5]))}
     return {

@@ -1,11 +1,11 @@
 """Figures of the factorisation: why so many components, what they look like, where they are."""
 
 import numpy as np
-from matplotlib.colors import BoundaryNorm, ListedColormap
+from matplotlib.colors import to_rgb
 from matplotlib.ticker import MaxNLocator
 
 from fourdstem.figures import maps
-from fourdstem.figures.style import FAINT, INK, PALETTE, save, styled
+from fourdstem.figures.style import FAINT, INK, MISSING, PALETTE, save, styled
 
 _SHOWN = 8  # components drawn at most, those of the most positions
 
@@ -14,8 +14,8 @@ _SHOWN = 8  # components drawn at most, those of the most positions
 def ranks(sample):
     """Draw loss, likeness, stability and distinct clusters against the number of components."""
     found = sample.nmf
-    first = (0.9, "chart", 0.25)  # room for long numbers
-    fig, (axes,) = maps.panels(1, (first, *(maps.CHART,) * 3), (1, 1))
+    first, last = (0.9, "chart", 0.25), (0.62, "chart", 1.25)  # room for long numbers; for the legend
+    fig, (axes,) = maps.panels(1, (first, maps.CHART, maps.CHART, last), (1, 1))
     k = np.asarray(found.rank)
     _line(axes[0], k, found.loss, PALETTE[0], "loss", "o")
     axes[0].axvline(found.knee, color=FAINT, lw=1, ls=":", label=f"knee, {found.knee}")
@@ -40,7 +40,8 @@ def ranks(sample):
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         ax.spines[["top", "right"]].set_visible(False)
         ax.tick_params(colors=FAINT, labelcolor=INK)
-        ax.legend(fontsize=6.5)
+        beside = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0} if ax is axes[3] else {}
+        ax.legend(fontsize=6.5, **beside)  # in the last one lines may run anywhere
     return save(fig, sample.figures, "nmf_ranks", _ranks_caption(found))
 
 
@@ -52,19 +53,13 @@ def _ranks_caption(found) -> str:
     tried = f"{found.rank[0]} to {found.rank[-1]} components" if len(found.rank) > 1 else f"{found.rank[0]} components"
     return (
         f"<b>How many components.</b> {tried} were tried; {found.chosen_rank} were chosen: {found.reason}. Left to "
-        f"right: "
-        "loss, with its knee; likeness of patterns to their reconstruction (fidelity) and of recorded mean patterns to "
-        "their component (raw match), which should be high, and of components to each other (redundancy), which "
-        "should be "
-        "low; cosine of the least stable component with its partner from another start; number of clusters that are "
-        "neither "
-        "empty nor alike, beside the number of patterns that stand above counting noise. A choice is sound where "
-        "clusters "
-        "are still all distinct and stability has not fallen yet. Ranks were compared on patterns by their first "
-        "singular "
-        f"directions, which hold {100 * found.captured:.3g} % of all squares; their losses differ from the true ones "
-        f"by at "
-        f"most {100 * found.compression_error:.2g} %."
+        "right: loss, with its knee; likeness of patterns to their reconstruction (fidelity) and of recorded mean "
+        "patterns to their component (raw match), which should be high, and of components to each other (redundancy), "
+        "which should be low; cosine of the least stable component with its partner from another start; number of "
+        "clusters that are neither empty nor alike, beside the number of patterns that stand above counting noise. A "
+        "choice is sound where clusters are still all distinct and stability has not fallen yet. Ranks were compared "
+        f"on patterns by their first singular directions, which hold {100 * found.captured:.3g} % of all squares; "
+        f"losses there differ from the true ones by at most {100 * found.compression_error:.2g} %."
     )
 
 
@@ -106,12 +101,10 @@ def _components_caption(found, shown: int) -> str:
     under = f" Component {found.background} lies under all others." if found.background >= 0 else ""
     return (
         "<b>Components and what was recorded.</b> Above, the patterns that fit the scan best by the weights found, "
-        "at every "
-        "pixel; below, the mean recorded pattern of the positions that carry the label, with the cosine of both where "
-        "patterns were compared. They should look alike; disks above that are missing below mean that a component "
-        "mixes "
-        f"crystals, or splits one.{under}{left} Frames have the colours of the map. Counts to the power 0.35, each "
-        "pattern on its own scale, made for the pixels that were used."
+        "at every pixel; below, the mean recorded pattern of the positions that carry the label, with the cosine of "
+        "both where patterns were compared. They should look alike; disks above that are missing below mean that a "
+        f"component mixes crystals, or splits one.{under}{left} Frames have the colours of the map. Counts to the "
+        "power 0.35, each pattern on its own scale, made for the pixels that were used."
     )
 
 
@@ -140,17 +133,8 @@ def where(sample):
 
 def _classes(ax, values, step, title: str, size, word: str) -> None:
     values = np.asarray(values)
-    number = len(size)
-    colours = ListedColormap([_colour(j) for j in range(max(number, 1))])
-    dy, dx = step or (1.0, 1.0)
-    ny, nx = values.shape
-    extent = (-0.5 * dx, (nx - 0.5) * dx, (ny - 0.5) * dy, -0.5 * dy)
-    shown = np.ma.masked_less(values, 0)
-    ax.set_facecolor(maps.MISSING)
-    norm = BoundaryNorm(np.arange(number + 1) - 0.5, max(number, 1)) if number > 1 else None
-    ax.imshow(shown, cmap=colours, norm=norm, extent=extent, aspect="auto")
-    maps.bare(ax, title)
-    maps.scale_bar(ax, nx * dx, *(("Å", True) if step else ("scan px", False)))
+    colours = np.array([to_rgb(_colour(j)) for j in range(len(size))] + [to_rgb(MISSING)])
+    maps.show(ax, colours[values], step, title)  # -1 is the last one
     many = np.argsort(-size, kind="stable")[:10]
     handles = [ax.plot([], [], "s", color=_colour(j), ms=6)[0] for j in many]
     share = 100 / max(values.size, 1)
@@ -162,19 +146,16 @@ def _where_caption(found, merged: bool) -> str:
     lost = int((np.asarray(found.label) < 0).sum())
     text = (
         "<b>Where components are.</b> Label: the component of the largest weight, its share of positions beside it; "
-        "grey: no "
-        f"label ({maps.count_text(lost, found.label.size, 'positions')}), without counts or explained by no mixture. "
+        f"grey: no label ({maps.count_text(lost, found.label.size, 'positions')}), without counts or explained by no "
+        "mixture. "
     )
     if merged:
         pairs = int(np.sum(found.merge_made))
         text += f"Clusters: components whose recorded mean patterns are alike put together ({pairs} merged). "
     shares = [f"{r:.2f}: {100 * float(np.mean(o)):.1f} %" for r, o in zip(found.ratio, found.overlap, strict=True)]
     return text + (
-        f"Overlap: the largest of the ratios that the second weight by the first reaches (share of positions, by "
-        f"ratio: "
-        f"{'; '.join(shares)}); bands along boundaries are overlap or a wide probe, dots everywhere are noise. "
-        f"Right: the "
-        "norm of what no mixture of components explains; of single noisy patterns it is large everywhere, and "
-        "structure in "
-        "it, not its level, tells of a missing component."
+        "Overlap: the largest of the ratios that the second weight by the first reaches (share of positions, by "
+        f"ratio: {'; '.join(shares)}); bands along boundaries are overlap or a wide probe, dots everywhere are noise. "
+        "Right: the norm of what no mixture of components explains; of single noisy patterns it is large everywhere, "
+        "and structure in it, not its level, tells of a missing component."
     )

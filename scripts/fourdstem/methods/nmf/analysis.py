@@ -71,7 +71,7 @@ def compute(
     with ExitStack() as stack:
         seen, electrons = _electrons(stack, recorded, params, features, folder)
         data = stack.enter_context(prepare(cube, params, features, folder))
-        search = _search(data, electrons or data.matrix, seen, params, device, say)
+        search = _search(data, electrons, seen, params, device, say)
         fit = _finish(data.matrix, search, params, device)
         off = whole.misfits(data.matrix, fit.weight, fit.component, params.sparse_residual)
     return _result(cube, recorded, data, search, fit, off, params)
@@ -99,14 +99,14 @@ def _search(data: Data, electrons: Matrix, seen, params: Params, device: str, sa
     options |= {"tol": params.tolerance, "max_iter": params.max_iterations, "l1_weight": params.l1_weight}
     threads = data.matrix.threads
     swept = sweep(data.matrix, ranks, params.starts, low=low, threads=threads, device=device, **options)
-    say(
-        f"{len(ranks)} ranks, {params.starts} starts each; {100 * captured(low):.3g} % of all squares in {low.shape[1]}"
-    )
-    points = [curve(data.matrix, swept.fits[k], electrons, data.features.mask) for k in ranks]
+    share = 1.0 if params.method == "mu" else captured(low)  # was not compressed
+    say(f"{len(ranks)} ranks, {params.starts} starts each, compared on {100 * share:.3g} % of all squares")
+    dispersion = 1.0 if seen is None else seen.dispersion
+    points = [curve(data.matrix, swept.fits[k], electrons, data.features.mask, dispersion) for k in ranks]
     curves = gather(points)
     choice = choose(curves, seen, params.rank)
     say(f"rank {choice.rank}: {choice.reason}")
-    return _Search(curves, choice, seen, swept, captured(low))
+    return _Search(curves, choice, seen, swept, share)
 
 
 def _ranks(params: Params, lit: int, columns: int, directions: int) -> list[int]:
@@ -160,7 +160,7 @@ def _result(cube: Cube, recorded: Cube, data: Data, search: _Search, fit: Factor
     shown = whole.components(cube, weight)
     shares = off[2] / np.maximum(weight.sum(axis=1), 1e-30)
     return Result(
-        **_of_ranks(search, data, fit),
+        **_of_ranks(search, data, fit, params),
         component=shown,
         used=(data.features.index >= 0).astype(np.uint8),
         feature=data.features.image(feature.astype(np.float32)),
@@ -191,13 +191,14 @@ def _background(weight: np.ndarray, params: Params) -> int:
     return params.background_component
 
 
-def _of_ranks(search: _Search, data: Data, fit: Factors) -> dict:
+def _of_ranks(search: _Search, data: Data, fit: Factors, params: Params) -> dict:
     curves, fits = search.curves, search.swept.fits
-    best = [min(one.loss for one in fits[k]) for k in curves.rank]
+    best = np.array([min(one.loss for one in fits[k]) for k in curves.rank])
+    best = np.full(len(best), np.nan) if params.loss == "kl" else best  # a divergence is not a sum of squares
     return {
         "rank": curves.rank.astype(np.int32),
         "loss": curves.loss.astype(np.float32),
-        "unexplained_share": (np.array(best) / max(data.matrix.squared, 1e-30)).astype(np.float32),
+        "unexplained_share": (best / max(data.matrix.squared, 1e-30)).astype(np.float32),
         **{name: getattr(curves, name)[:, SSIM].astype(np.float32) for name in ("fidelity", "redundancy", "raw_match")},
         "stability": curves.stability.astype(np.float32),
         "distinct": curves.distinct.astype(np.int32),

@@ -25,7 +25,6 @@ def scalings(result) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     "sum", "norm" and "max" set that of each component to 1, "weight" sets its largest weight to 1.
     """
     feature = result.feature.reshape(len(result.feature), -1)
-    feature = np.nan_to_num(feature)
     sizes = {
         "sum": feature.sum(axis=1),
         "norm": np.linalg.norm(feature, axis=1),

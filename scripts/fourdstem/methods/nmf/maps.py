@@ -19,13 +19,10 @@ class Labels:
     label : ndarray of int32, shape (n,)
         Component; -1 where nothing is.
     overlap : ndarray of uint8, shape (ratios, n)
-    background : int
-        Component that lies under all others, or -1.
     """
 
     label: np.ndarray
     overlap: np.ndarray
-    background: int
 
 
 def sizes(component: np.ndarray, scaling: str) -> np.ndarray:
@@ -44,8 +41,7 @@ def find_background(weight: np.ndarray, evenness: float) -> int:
     """Return the component that lies under all others, or -1.
 
     Its weight is nowhere far from what it is elsewhere: at the 5th percentile at least ``evenness`` of the 95th. A
-    phase
-    is absent somewhere. Of several the most even one is taken.
+    phase is absent somewhere. Of several the most even one is taken.
 
     Parameters
     ----------
@@ -70,8 +66,7 @@ def labels(weight: np.ndarray, lit: np.ndarray, background: int, handover: float
     lit : ndarray of bool, shape (n,)
     background : int
         -1: none. Where another weight is at least ``handover`` of its weight, the label is the other's; it overlaps
-        with
-        nothing.
+        with nothing.
     handover : float
     ratios : sequence of float
         Of second weight to first, from which a position overlaps.
@@ -88,7 +83,7 @@ def labels(weight: np.ndarray, lit: np.ndarray, background: int, handover: float
         real = (label >= 0) & (label != background)
         for i, ratio in enumerate(ratios):
             overlap[i] = real & (values[:, 1] >= ratio * values[:, 0])
-    return Labels(label, overlap, background)
+    return Labels(label, overlap)
 
 
 def unexplained(misfit, level, squares, lit: np.ndarray, deviations: float) -> np.ndarray:
@@ -158,8 +153,7 @@ def merge(mean: np.ndarray, size: np.ndarray, limit: float) -> Clusters:
     tree, open_, applied = [], True, {}
     while len(groups) > 1:
         names = sorted(groups)
-        found = np.corrcoef([groups[g][1] - total for g in names]) if len(names) > 1 else np.eye(1)
-        found = np.nan_to_num(found, nan=-1.0)
+        found = np.nan_to_num(np.corrcoef([groups[g][1] - total for g in names]), nan=-1.0)
         np.fill_diagonal(found, -np.inf)
         i, j = sorted(np.unravel_index(int(found.argmax()), found.shape))
         correlation = float(found[i, j])

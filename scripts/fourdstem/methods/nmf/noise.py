@@ -68,8 +68,14 @@ def _summed(matrix: Matrix) -> np.ndarray:
     """Return the counts with so many neighbouring columns summed that `MOST_COLUMNS` suffice, float32."""
     step = -(-matrix.columns // MOST_COLUMNS)
     starts = np.arange(0, matrix.columns, step)
-    parts = matrix.map(lambda rows, a, b: np.add.reduceat(np.maximum(rows, 0), starts, axis=1))
-    return np.concatenate(list(parts)).astype(np.float32)
+    out = np.empty((matrix.shape[0], len(starts)), np.float32)
+
+    def work(rows, a, b):
+        out[a:b] = np.add.reduceat(np.maximum(rows, 0), starts, axis=1)
+
+    for _ in matrix.map(work):
+        pass
+    return out
 
 
 def _used(x) -> tuple[np.ndarray, np.ndarray]:
@@ -78,7 +84,7 @@ def _used(x) -> tuple[np.ndarray, np.ndarray]:
 
 def _whitened(x, rows, columns) -> np.ndarray:
     """Return YᵀY, float64, of the scaled counts: Y² sums to the other side's length along every row and column."""
-    x = x[np.ix_(rows, columns)]
+    x = x if x.shape == (len(rows), len(columns)) else x[np.ix_(rows, columns)]  # spare the copy where all count
     n, m = x.shape
     right = np.ones(m)
     for _ in range(ROUNDS):

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 
 from fourdstem.methods.nmf.matrix import Matrix
-
-SWEEPS, EMPTY = 2, 1e-9  # as in `solvers`
+from fourdstem.methods.nmf.solvers import EMPTY, SWEEPS
 
 
 def alternate(matrix: Matrix, w: np.ndarray, h: np.ndarray, limits, penalty: float, device: str):

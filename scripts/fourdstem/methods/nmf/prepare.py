@@ -1,6 +1,5 @@
 """From a pattern source to the matrix that is factorised: mask, bins, weights."""
 
-from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -208,12 +207,13 @@ def _weighted(matrix: Matrix, features: Features, weighting: str, sums, clipped:
         row[lit] = np.sqrt(sums[0][lit]) / scale
         seen = sums[1] > 0
         column[seen] = np.sqrt(sums[1][seen] / len(sums[0]))
-    change = np.sqrt if weighting == "sqrt" else lambda block: block
     squared = 0.0
     for a, b in matrix.spans():
-        block = (change(matrix.block(a, b)) / row[a:b, None] / column).astype(np.float32)
+        block = matrix.block(a, b)
+        if weighting != "counts":
+            block = np.sqrt(block) if weighting == "sqrt" else block / row[a:b, None] / column
+            _put(matrix, block, a)
         squared += float(sum(np.square(part, dtype=np.float64).sum() for part in np.array_split(block, 4)))
-        _put(matrix, block, a)
     return Data(replace(matrix, squared=squared), features, row, column, lit, clipped)
 
 
@@ -224,12 +224,6 @@ def _put(matrix: Matrix, block: np.ndarray, a: int) -> None:
         with matrix.x.open("r+b") as file:
             file.seek(4 * a * matrix.shape[1])
             block.tofile(file)
-
-
-def each_unit(cube: Cube, work: Callable) -> None:
-    """Call ``work(patterns, unit)`` with the patterns (unit.count, detector pixels), float32, in scan order."""
-    for unit, patterns in cube.map_units(lambda patterns, unit: patterns[: unit.count].reshape(unit.count, -1)):
-        work(patterns, unit)
 
 
 @numba.njit(nogil=True, cache=True)

@@ -8,7 +8,7 @@ from fourdstem.methods.nmf import quality
 from fourdstem.methods.nmf.curves import Curves
 from fourdstem.methods.nmf.noise import Visible
 
-AROUND = 4  # the window is the knee ± 4
+AROUND = 4  # of the knee, where the published measures vote
 STABLE = 0.9  # cosine of the least stable component, where the noise is not known
 
 
@@ -23,17 +23,11 @@ class Choice:
         One or two sentences for the report.
     knee : int
         Of the K-component loss.
-    window : tuple of int
-        Lowest and highest candidate within the knee ± 4.
-    by_measures : int
-        What the published measures alone would choose in the window.
     """
 
     rank: int
     reason: str
     knee: int
-    window: tuple[int, int]
-    by_measures: int
 
 
 def choose(curves: Curves, visible: Visible | None = None, fixed: int | None = None) -> Choice:
@@ -49,13 +43,11 @@ def choose(curves: Curves, visible: Visible | None = None, fixed: int | None = N
         The user's rank.
     """
     bend = knee(curves.rank, curves.loss)
-    near = curves.rank[np.abs(curves.rank - bend) <= AROUND]
-    told = {"knee": bend, "window": (int(near[0]), int(near[-1])), "by_measures": by_measures(curves)}
     if fixed is not None:
-        return Choice(fixed, f"rank {fixed} was set in the configuration", **told)
+        return Choice(fixed, f"rank {fixed} was set in the configuration", bend)
     if visible is None:
-        return Choice(*_without_noise(curves, bend), **told)
-    return Choice(*_within_noise(curves, visible), **told)
+        return Choice(*_without_noise(curves, bend), bend)
+    return Choice(*_within_noise(curves, visible), bend)
 
 
 def _within_noise(curves: Curves, visible: Visible) -> tuple[int, str]:
@@ -99,7 +91,7 @@ def knee(rank: np.ndarray, loss: np.ndarray) -> int:
 
 
 def by_measures(curves: Curves) -> int:
-    """Return the rank that fidelity, redundancy, raw match and stability choose in the window, by mean rank order.
+    """Return the rank within the knee ± 4 that fidelity, redundancy, raw match and stability choose, by mean order.
 
     All four measures of likeness vote in the first three, stability once in place of four.
     """

@@ -32,8 +32,7 @@ class Params:
     weighting: str = setting(
         "counts",
         "counts: as they are; poisson: over the root of what is expected of the pixel and the position, so that "
-        "counting "
-        "noise is the same everywhere; sqrt: the root of counts, in which patterns do not add up.",
+        "counting noise is the same everywhere; sqrt: the root of counts, in which patterns do not add up.",
         choices=("counts", "poisson", "sqrt"),
     )
     method: str = setting(
@@ -96,7 +95,7 @@ class Result:
 
     rank: np.ndarray = quantity("candidate", "", "Numbers of components that were tried")
     loss: np.ndarray = quantity("candidate", "", "Mean of |data - model|, weighted data (K-component loss)")
-    unexplained_share: np.ndarray = quantity("candidate", "", "Sum of squares not explained, over all")
+    unexplained_share: np.ndarray = quantity("candidate", "", "Sum of squares not explained, over all; NaN: kl")
     fidelity: np.ndarray = quantity("candidate", "", "Likeness of patterns and model, SSIM")
     redundancy: np.ndarray = quantity("candidate", "", "Likeness of components to each other, SSIM")
     raw_match: np.ndarray = quantity("candidate", "", "Likeness of components and recorded mean patterns, SSIM")
@@ -134,39 +133,27 @@ class Result:
         "scan_y scan_x", "", "Norm of what is not explained, over that of the pattern, as fitted"
     )
     unexplained: np.ndarray = quantity("scan_y scan_x", "", "1: the residual stands out of the others', no label")
+    ratio: np.ndarray = quantity("ratio", "", "Ratios of second weight to first")
+    overlap: np.ndarray = quantity(
+        "ratio scan_y scan_x", "", "1: the second weight is at least this share of the first"
+    )
+    component_mean: np.ndarray = quantity(
+        "component detector_y detector_x", "counts", "Mean recorded pattern of the positions of a label"
+    )
+    component_size_px: np.ndarray = quantity("component", "px", "Positions of a label")
+    component_match: np.ndarray = quantity("component", "", "Cosine of component and mean recorded pattern")
+    component_residual: np.ndarray = quantity("component", "", "Median residual of the positions of a label")
+    component_cluster: np.ndarray = quantity("component", "", "Cluster of a component; -1: it labels nothing")
+    cluster: np.ndarray = quantity("scan_y scan_x", "", "Cluster, redundant components merged; -1: none")
+    cluster_mean: np.ndarray = quantity("cluster detector_y detector_x", "counts", "Mean recorded pattern of a cluster")
+    cluster_size_px: np.ndarray = quantity("cluster", "px", "Positions of a cluster")
+    cluster_counts: np.ndarray = quantity("cluster", "counts", "Mean counts per pattern")
+    cluster_residual: np.ndarray = quantity("cluster", "", "Median residual")
+    cluster_overlap_share: np.ndarray = quantity("cluster", "", "Share of positions that overlap at the least ratio")
+    merge_first: np.ndarray = quantity("merge", "", "Components 0 to k - 1, or k + m for what merge m made")
+    merge_second: np.ndarray = quantity("merge", "", "Likewise")
+    merge_correlation: np.ndarray = quantity("merge", "", "Correlation of what is merged")
+    merge_made: np.ndarray = quantity("merge", "", "1: made; 0: not alike enough")
     sparse_share: np.ndarray | None = quantity(
         "scan_y scan_x", "", "Share of the pattern in its sparse part", default=None
     )
-    ratio: np.ndarray = quantity("ratio", "", "Ratios of second weight to first", default=None)
-    overlap: np.ndarray = quantity(
-        "ratio scan_y scan_x", "", "1: the second weight is at least this share of the first", default=None
-    )
-    component_mean: np.ndarray = quantity(
-        "component detector_y detector_x", "counts", "Mean recorded pattern of the positions of a label", default=None
-    )
-    component_size_px: np.ndarray = quantity("component", "px", "Positions of a label", default=None)
-    component_match: np.ndarray = quantity(
-        "component", "", "Cosine of component and mean recorded pattern", default=None
-    )
-    component_residual: np.ndarray = quantity(
-        "component", "", "Median residual of the positions of a label", default=None
-    )
-    component_cluster: np.ndarray = quantity(
-        "component", "", "Cluster of a component; -1: it labels nothing", default=None
-    )
-    cluster: np.ndarray = quantity("scan_y scan_x", "", "Cluster, redundant components merged; -1: none", default=None)
-    cluster_mean: np.ndarray = quantity(
-        "cluster detector_y detector_x", "counts", "Mean recorded pattern of a cluster", default=None
-    )
-    cluster_size_px: np.ndarray = quantity("cluster", "px", "Positions of a cluster", default=None)
-    cluster_counts: np.ndarray = quantity("cluster", "counts", "Mean counts per pattern", default=None)
-    cluster_residual: np.ndarray = quantity("cluster", "", "Median residual", default=None)
-    cluster_overlap_share: np.ndarray = quantity(
-        "cluster", "", "Share of positions that overlap at the least ratio", default=None
-    )
-    merge_first: np.ndarray = quantity(
-        "merge", "", "Components 0 to k - 1, or k + m for what merge m made", default=None
-    )
-    merge_second: np.ndarray = quantity("merge", "", "Likewise", default=None)
-    merge_correlation: np.ndarray = quantity("merge", "", "Correlation of what is merged", default=None)
-    merge_made: np.ndarray = quantity("merge", "", "1: made; 0: not alike enough", default=None)

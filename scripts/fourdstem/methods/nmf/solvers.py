@@ -167,7 +167,8 @@ def weigh(matrix: Matrix, w: np.ndarray, h: np.ndarray, gram: np.ndarray, update
     return (cross if matrix.basis is None else cross @ matrix.basis), square
 
 
-def _gram(h: np.ndarray) -> np.ndarray:
+def gram_of(h: np.ndarray) -> np.ndarray:
+    """Return H Hᵀ of components (k, columns), float64."""
     wide = h.astype(np.float64)
     return wide @ wide.T
 
@@ -175,15 +176,15 @@ def _gram(h: np.ndarray) -> np.ndarray:
 def _alternate(matrix: Matrix, w, h, update: Callable, limits, penalty: float) -> Factors:
     tol, max_iter = limits
     best, before, converged, done = None, np.inf, False, 0
-    gram = _gram(h)
+    gram = gram_of(h)
     share = 1.0 if penalty == 0 else 0.5  # of the squares that the cost counts
     for done in range(1, max_iter + 1):  # noqa: B007  told afterwards
         if penalty > 0:
             _unit_norm(w, h)
-            gram = _gram(h)
+            gram = gram_of(h)
         cross, square = weigh(matrix, w, h, gram, update, penalty)
         update(h, cross, square, 0.0)
-        gram = _gram(h)
+        gram = gram_of(h)
         now = max(matrix.squared - 2 * float(np.vdot(cross.astype(np.float64), h)) + float((square * gram).sum()), 0.0)
         cost = now if penalty == 0 else share * now + penalty * float(w.sum(dtype=np.float64))
         if best is None or cost < best[0]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from fourdstem.methods.nmf import kernels
 from fourdstem.methods.nmf.matrix import Matrix
-from fourdstem.methods.nmf.solvers import EMPTY, MAX_ITER, SWEEPS, TOL, Factors
+from fourdstem.methods.nmf.solvers import EMPTY, MAX_ITER, SWEEPS, TOL, Factors, gram_of
 
 
 def solve_sparse(
@@ -56,8 +56,7 @@ def solve_sparse(
 
 def _iterate(matrix: Matrix, w, h, limit) -> tuple[float, float]:
     """Update both factors once and return the squares and the sum of the sparse part, both as they were before."""
-    wide = h.astype(np.float64)
-    gram = (wide @ wide.T).astype(np.float32)
+    gram = gram_of(h).astype(np.float32)
 
     def work(x, a, b):
         own = w[:, a:b]

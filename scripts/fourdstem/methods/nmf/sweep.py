@@ -14,7 +14,7 @@ import numpy as np
 from fourdstem.methods.nmf import kernels
 from fourdstem.methods.nmf.compressed import compress
 from fourdstem.methods.nmf.matrix import Matrix, wrap
-from fourdstem.methods.nmf.solvers import MAX_ITER, Factors, solve
+from fourdstem.methods.nmf.solvers import MAX_ITER, Factors, gram_of, solve
 
 BEYOND = 28  # directions kept beyond the largest rank
 ENOUGH = 1e-5  # tolerance: losses come within a part in a thousand of what ten times less gives
@@ -118,7 +118,7 @@ def settle(matrix: Matrix, fits: list[Factors], penalty: float = 0.0) -> list[Fa
 
 def _pass(matrix: Matrix, components, weights, spans, penalty: float, keep: bool):
     """Update the weights of all fits; return W^T V (where it is kept), W^T W and the losses."""
-    grams = [_gram(components[first:last]) for first, last in spans]
+    grams = [gram_of(components[first:last]) for first, last in spans]
 
     def work(x, a, b):
         crosses, change, squares = components @ x.T, np.empty(len(spans)), []
@@ -139,8 +139,3 @@ def _pass(matrix: Matrix, components, weights, spans, penalty: float, keep: bool
             for one, more in zip(square, squares, strict=True):
                 one += more
     return total, square, loss
-
-
-def _gram(h: np.ndarray) -> np.ndarray:
-    wide = h.astype(np.float64)
-    return wide @ wide.T

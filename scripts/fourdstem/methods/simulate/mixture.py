@@ -226,11 +226,11 @@ def _softened(labels, count, sigma):
     return share / share.sum(axis=-1, keepdims=True)
 
 
-def _cells(rng, spec, count):
-    """Return labels (scan_y, scan_x) of cells around random places; unequal ones by additive weights."""
+def _cells(rng, spec):
+    """Return labels (scan_y, scan_x) of cells around random places, one per component."""
     ys, xs = np.indices(spec.scan_shape)
     places = [rng.uniform(0.05, 0.95, 2) * spec.scan_shape]
-    while len(places) < count:  # each is the loneliest of ten
+    while len(places) < spec.components:  # each is the loneliest of ten
         drawn = rng.uniform(0.05, 0.95, (10, 2)) * spec.scan_shape
         lonely = np.linalg.norm(drawn[:, None] - np.array(places), axis=2).min(axis=1)
         places.append(drawn[lonely.argmax()])
@@ -240,7 +240,7 @@ def _cells(rng, spec, count):
 
 
 def _grains(rng, spec):
-    labels = _cells(rng, spec, spec.components)
+    labels = _cells(rng, spec)
     if spec.unequal > 1:
         labels = _unequal(rng, spec)
     return _softened(labels, spec.components, spec.probe_sigma_px)
@@ -266,7 +266,7 @@ def _overlap(rng, spec):
 
     There the lesser has 0.8 to 1 times the share of the greater; elsewhere one crystal is alone.
     """
-    first, second = _cells(rng, spec, spec.components), _cells(rng, spec, spec.components)
+    first, second = _cells(rng, spec), _cells(rng, spec)
     for i in range(spec.components):  # a crystal does not lie on itself
         second[(second == i) & (first == i)] = (i + 1) % spec.components
     stacked = _smooth(rng, spec.scan_shape)
