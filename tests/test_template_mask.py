@@ -1,8 +1,11 @@
+import h5py
+import imageio.v3 as imageio
 import numpy as np
 import pytest
 from scipy import stats
 from template_scans import RADIUS, STEP, columns, compute, cube_of, noise, picture, settings, specimen
 
+from fourdstem import formats
 from fourdstem.errors import InputError
 from fourdstem.methods import template_mask
 from fourdstem.methods.template_mask import claims, classical, lattice, masks, sites, stream
@@ -333,3 +336,23 @@ def test_a_mask_of_another_detector_or_of_no_species_is_refused(scan):
     refused("a mask of 4 x 4 px", scan, learned={"A": np.zeros((4, 4))})
     with pytest.raises(InputError, match="no mask of Li, only of O"):
         template_mask.mask_of("Li", "other.h5", ("O",), np.zeros((1, 4, 4)))
+
+
+def test_pictures_are_read_from_images_and_hdf5_whatever_its_suffix_and_what_is_none_is_told(tmp_path):
+    drawn = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    colours = np.stack([drawn, drawn, drawn, np.full_like(drawn, 255)], axis=-1)
+    imageio.imwrite(tmp_path / "a.png", colours)
+    np.testing.assert_array_equal(formats.read_picture(tmp_path / "a.png"), drawn)
+    with h5py.File(tmp_path / "a.nxs", "w") as file:
+        file["map"], file["cube"] = drawn, np.zeros((2, 2, 2))
+    np.testing.assert_array_equal(formats.read_picture(tmp_path / "a.nxs", "map"), drawn)
+    for name, dataset, match in (
+        ("a.nxs", None, "no picture at dataset None"),
+        ("a.nxs", "cube", "no picture at dataset cube"),
+        ("a.nxs", "other", "no picture at dataset other"),
+        ("a.png", "map", "a.png"),
+        ("missing.png", None, "no such file"),
+        ("missing.h5", "map", "missing.h5"),
+    ):
+        with pytest.raises(InputError, match=match):
+            formats.read_picture(tmp_path / name, dataset)
