@@ -8,6 +8,7 @@ from fourdstem import crystal
 from fourdstem.calibration import Acquisition
 from fourdstem.cube import Correction, Cube
 from fourdstem.methods import simulate, template_mask
+from fourdstem.methods.template_mask import classical, results, scene, stream
 from fourdstem.methods.template_mask.sites import gaussians
 from fourdstem.schema import build
 
@@ -29,6 +30,27 @@ def settings(**given) -> template_mask.Params:
     """Settings as the configuration gives them; ``templates`` a list of blocks."""
     given = {"templates": [{"species": "A", "file": "a.npy"}], **given}
     return build(template_mask.Params, given)
+
+
+def compute(cube, params=None, pictures=None, **options) -> template_mask.Result:
+    """The whole stage on a scan of these columns."""
+    pictures = {"A": picture(cube.scan_shape)} if pictures is None else pictures
+    return template_mask.compute(cube, params or settings(), RADIUS, pictures=pictures, **options)
+
+
+def laid_out(cube, params, radius, crystals=None) -> scene.Scene:
+    """Templates, decoys and regions of a scan, to be shared by scans that differ in their noise alone."""
+    step = np.array(cube.acquisition.scan_step_angstrom)
+    shown = classical.make(stream.open_source(cube), radius, step)
+    return scene.make(params, shown, step, crystals or {}, {"A": picture(cube.scan_shape)}, {})
+
+
+def told(shared: scene.Scene, cube, radius) -> list[results.Found]:
+    """What the stage says of each species, without the rest of its results."""
+    source = stream.open_source(cube)
+    fitted = template_mask._images(shared, source, radius, {})
+    variance = results.variance_of(source, fitted)
+    return results.judged(shared, fitted.images.fair, variance, results.cores_of(shared, cube.scan_shape))
 
 
 def columns(shape, spacing=8.0, start=4.0):

@@ -1,19 +1,17 @@
+import h5py
+import imageio.v3 as imageio
 import numpy as np
 import pytest
 from scipy import stats
-from template_scans import RADIUS, STEP, columns, cube_of, disk, noise, picture, settings, specimen
+from template_scans import RADIUS, STEP, columns, compute, cube_of, noise, picture, settings, specimen
 
+from fourdstem import formats
 from fourdstem.errors import InputError
 from fourdstem.methods import template_mask
 from fourdstem.methods.template_mask import claims, classical, lattice, masks, sites, stream
 from fourdstem.methods.template_mask import columns as peaks
 
 SHAPE, DETECTOR = (24, 36), (18, 18)
-
-
-def compute(cube, params=None, pictures=None, **options):
-    pictures = {"A": picture(cube.scan_shape)} if pictures is None else pictures
-    return template_mask.compute(cube, params or settings(), RADIUS, pictures=pictures, **options)
 
 
 @pytest.fixture(scope="module")
@@ -163,113 +161,6 @@ def test_dead_pixels_have_no_weight(scan):
     assert found.mask[0, 8, 9] == 0
     assert np.isfinite(found.image).all()
     assert found.image.max() < 1000
-
-
-# ---- guard 1: shot noise ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("given", [{}, {"cross_fit": "folds"}, {"cross_fit": "split"}, {"mask": "positive"}])
-def test_on_pure_noise_cross_fitted_images_do_not_look_like_the_template(given):
-    inside, fair, detector = [], [], (24, 24)
-    runs = 200 if not given else 60
-    for seed in range(runs):
-        cube = cube_of(noise((16, 24), detector, np.random.default_rng(1000 + seed)))
-        source = stream.open_source(cube)
-        form = masks.form(settings(symmetrise=False, **given), source, RADIUS)
-        region, fold = np.ones((1, 16, 24), bool), np.zeros((16, 24), int)
-        if given.get("cross_fit") == "folds":
-            fold = masks.tiles((16, 24), 4)
-        template = picture((16, 24))
-        question = masks.Question(masks.standardised(template, region[0])[None], region, np.zeros(1, int))
-        sums = masks.gather(source, question, fold, np.zeros((0, 16, 24)))
-        learned = masks.learn(sums, question, fold)
-        if given.get("cross_fit") == "folds":
-            made = masks.folded(source, question, sums, form, fold, 1)
-        elif given.get("cross_fit") == "split":
-            made = masks.halved(source, question, learned, form, 1)
-        else:
-            made = masks.leave_one_out(source, question, learned, form, 1)
-        fair.append(claims.correlation(made.fair[0], template))
-        inside.append(claims.correlation(made.in_sample[0], template))
-    assert abs(np.mean(fair)) <= (0.02 if not given else 0.03)
-    lit = int((disk(detector) > 0).sum())  # pixels beyond the disk are dark and weigh little
-    assert np.mean(inside) > 0.8 * claims.expected_bias(lit, 16 * 24)
-    assert np.mean(inside) > 0.2
-
-
-def test_in_sample_images_of_uniform_noise_have_the_correlation_that_is_predicted():
-    found = []
-    for seed in range(20):
-        counts = np.random.default_rng(2000 + seed).poisson(4.0, (16, 24, 20, 20)).astype(np.uint16)
-        result = compute(cube_of(counts), settings(symmetrise=False, detector_bin=1))
-        found.append(result.correlation_in_sample[0])
-    assert result.correlation_by_noise[0] == pytest.approx(np.sqrt((400 / 384) / (1 + 400 / 384)))
-    assert np.mean(found) == pytest.approx(result.correlation_by_noise[0], abs=0.02)
-
-
-def test_symmetric_masks_of_noise_have_half_the_freedom():
-    counts = [np.random.default_rng(s).poisson(4.0, (16, 24, 20, 20)).astype(np.uint16) for s in range(2100, 2120)]
-    found = [compute(cube_of(c), settings(detector_bin=1)) for c in counts]
-    mean = np.mean([f.correlation_in_sample[0] for f in found])
-    assert mean == pytest.approx(found[0].correlation_by_noise[0], abs=0.02)
-    assert found[0].correlation_by_noise[0] == pytest.approx(claims.expected_bias(200, 384))
-
-
-LEARN, CONTROL = [0, 16, 0, 40], [0, 16, 72, 104]
-
-
-def elsewhere(counts):
-    template = {"species": "A", "file": "a.npy", "region": LEARN, "control": CONTROL}
-    return compute(cube_of(counts), settings(templates=[template], detector_bin=1))
-
-
-def test_pure_noise_is_detected_at_most_as_often_as_the_level_allows():
-    said = [elsewhere(noise((16, 104), (10, 10), np.random.default_rng(3000 + s))).statement[0] for s in range(200)]
-    assert said.count("detected") <= 5
-    assert said.count("not seen") >= 190
-
-
-def test_columns_that_are_there_are_detected_by_a_mask_learned_elsewhere_and_not_where_they_are_missing():
-    where = np.arange(104) < 72
-    said, empty = [], []
-    for seed in range(40):
-        rng = np.random.default_rng(4000 + seed)
-        found = elsewhere(specimen((16, 104), (10, 10), rng, strength=0.15, where=where[None, :]))
-        said.append(found.statement[0])
-        empty.append(found.control_contrast[0] / found.control_contrast_sigma[0])
-    assert said.count("detected") >= 38
-    assert abs(np.mean(empty)) < 3.5 / np.sqrt(40)
-
-
-def test_a_control_that_shows_the_columns_too_forbids_the_word_detected():
-    found = elsewhere(specimen((16, 104), (10, 10), np.random.default_rng(5), strength=0.5))
-    assert found.statement == ("consistent with",)
-    assert "not empty" in found.reason[0]
-
-
-def test_without_a_control_or_where_the_mask_was_learned_nothing_is_detected(scan):
-    assert compute(cube_of(scan)).statement == ("consistent with",)
-    block = {"species": "A", "file": "a.npy", "region": [0, 24, 0, 18]}
-    found = compute(cube_of(specimen(SHAPE, DETECTOR, np.random.default_rng(6), 0.5)), settings(templates=[block]))
-    assert found.statement == ("consistent with",)
-    assert "no control" in found.reason[0]
-
-
-def test_a_mask_from_another_sample_is_applied_as_it_is(scan):
-    given = np.random.default_rng(7).normal(size=DETECTOR)
-    found = compute(cube_of(scan), settings(symmetrise=False), learned={"A": given})
-    np.testing.assert_allclose(found.image[0], (scan * given).sum(axis=(2, 3)), atol=2e-3)
-    np.testing.assert_array_equal(found.image, found.image_in_sample)
-
-
-def test_counting_noise_of_the_image_is_what_repetition_shows():
-    expected = 3.0 * np.ones((16, 16, 10, 10))
-    given = np.random.default_rng(8).normal(size=(10, 10))
-    runs = [cube_of(np.random.default_rng(s).poisson(expected).astype(np.uint16)) for s in range(30)]
-    options = {"params": settings(symmetrise=False), "pictures": {"A": picture((16, 16))}, "learned": {"A": given}}
-    found = [compute(cube, **options) for cube in runs]
-    scatter = np.std([f.image[0] for f in found], axis=0).mean()
-    assert np.mean([f.image_sigma[0].mean() for f in found]) == pytest.approx(scatter, rel=0.03)
 
 
 # ---- guard 2: periodicity; guard 3: positions ---------------------------------------------------------------
@@ -445,3 +336,23 @@ def test_a_mask_of_another_detector_or_of_no_species_is_refused(scan):
     refused("a mask of 4 x 4 px", scan, learned={"A": np.zeros((4, 4))})
     with pytest.raises(InputError, match="no mask of Li, only of O"):
         template_mask.mask_of("Li", "other.h5", ("O",), np.zeros((1, 4, 4)))
+
+
+def test_pictures_are_read_from_images_and_hdf5_whatever_its_suffix_and_what_is_none_is_told(tmp_path):
+    drawn = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    colours = np.stack([drawn, drawn, drawn, np.full_like(drawn, 255)], axis=-1)
+    imageio.imwrite(tmp_path / "a.png", colours)
+    np.testing.assert_array_equal(formats.read_picture(tmp_path / "a.png"), drawn)
+    with h5py.File(tmp_path / "a.nxs", "w") as file:
+        file["map"], file["cube"] = drawn, np.zeros((2, 2, 2))
+    np.testing.assert_array_equal(formats.read_picture(tmp_path / "a.nxs", "map"), drawn)
+    for name, dataset, match in (
+        ("a.nxs", None, "no picture at dataset None"),
+        ("a.nxs", "cube", "no picture at dataset cube"),
+        ("a.nxs", "other", "no picture at dataset other"),
+        ("a.png", "map", "a.png"),
+        ("missing.png", None, "no such file"),
+        ("missing.h5", "map", "missing.h5"),
+    ):
+        with pytest.raises(InputError, match=match):
+            formats.read_picture(tmp_path / name, dataset)

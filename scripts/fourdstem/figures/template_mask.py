@@ -5,6 +5,7 @@ from html import escape
 import numpy as np
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure as Canvas
+from matplotlib.patches import Rectangle
 
 from fourdstem.figures import maps
 from fourdstem.figures.style import FAINT, INK, PALETTE, save, styled
@@ -15,12 +16,14 @@ SHORT = {
     "centre_of_mass_x": "CoM x", "integrated_centre_of_mass": "iCoM",
 }  # fmt: skip
 MOST_ARROWS = 400
+TIMES = (1, 2, 5, 10, 20, 50, 100)  # by which displacements are enlarged
 
 
 @styled
 def images(sample):
     """Draw, per species, template, image, image of empty sites, and the best classical image."""
     found = sample.template_mask
+    blocks = {block["species"]: block for block in sample.settings("template_mask").get("templates", ())}
     fig, axes = maps.panels(
         len(found.species), (maps.PLAIN, maps.BAR, maps.BAR, maps.BAR), sample.scan_shape, sample.step, width=2.1
     )
@@ -28,14 +31,27 @@ def images(sample):
         maps.show(row[0], _shade(found.template[k]), sample.step, f"{name}: template")
         limits = maps.span(found.image[k])
         shown = {"cmap": "gray", "label": "counts"}
-        maps.show(row[1], found.image[k], sample.step, f"{name}: {found.statement[k]}", limits=limits, **shown)
-        maps.show(row[2], found.decoy_image[k], sample.step, "template at empty sites", **shown)
+        title = f"{found.statement[k]}, r = {found.correlation[k]:.2f}"
+        maps.show(row[1], found.image[k], sample.step, title, limits=limits, **shown)
+        _frames(row[1], blocks.get(name, {}), sample.step)
+        title = f"empty sites, r = {found.decoy_correlation[k]:.2f}"
+        maps.show(row[2], found.decoy_image[k], sample.step, title, **shown)
         best = found.classical_best[k]
         rival = found.classical_image[list(found.classical_name).index(best)] if best else np.zeros(sample.scan_shape)
         unit = "px" if "centre_of_mass" in best and not best.startswith("int") else "arbitrary"
         unit = "counts" if best.endswith("field") else unit
         maps.show(row[3], rival, sample.step, f"best classical: {SHORT.get(best, '–')}", cmap="gray", label=unit)
     return save(fig, sample.figures, "template_mask_images", _images_caption(found))
+
+
+def _frames(ax, block: dict, step) -> None:
+    """Outline the part of the scan that a mask was learned from, and the control (dashed)."""
+    dy, dx = step or (1.0, 1.0)
+    for key, colour, line in (("region", PALETTE[1], "-"), ("control", PALETTE[4], "--")):
+        if block.get(key):
+            y0, y1, x0, x1 = block[key]
+            corner, size = ((x0 - 0.4) * dx, (y0 - 0.4) * dy), ((x1 - x0 - 0.2) * dx, (y1 - y0 - 0.2) * dy)
+            ax.add_patch(Rectangle(corner, *size, fill=False, edgecolor=colour, linestyle=line, linewidth=1.3))
 
 
 def _shade(values) -> np.ndarray:
@@ -51,10 +67,14 @@ def _images_caption(found) -> str:
     )
     return (
         "<b>Images by template-derived masks</b>, cross-fitted: no position takes part in the mask that it is imaged "
-        "by. Beside each the image that the same template makes of <b>empty sites</b>, and the classical image with "
-        "the largest contrast to noise for this species. In a periodic crystal any template makes its own image: a "
-        "species is there only where its columns show and the empty sites do not, and “detected” needs a mask learned "
-        f"elsewhere and a control without the species. {lines}. Grey scales end at the 1st and 99th percentile."
+        "by. Per species: its template, the image and what may be said, the image that the same template makes of "
+        "<b>empty sites</b>, and the classical image with the largest contrast to noise; r: correlation of an image "
+        "with its template; outlined in orange: the part from which a mask was learned, dashed in blue: the control. "
+        "Look for bright columns where the template has them, and for none at empty sites nor in the control: in "
+        "a periodic crystal any template makes its own image. A small r: what is bright is mostly something else. "
+        "“Detected” needs a mask learned elsewhere and a control without the "
+        "species that is empty: nothing beyond its own error, and little error; all else is at most “consistent with”. "
+        f"{lines}. Grey scales end at the 1st and 99th percentile."
     )
 
 
@@ -138,20 +158,33 @@ def columns(sample):
     found = sample.template_mask
     step = np.asarray(sample.step or (1.0, 1.0))
     shown = [k for k in range(len(found.species)) if np.isfinite(_moves(found, k, step)).any()] or [0]
-    fig, (axes,) = maps.panels(1, (maps.BAR,) * len(shown), sample.scan_shape, sample.step, width=2.6)
-    for ax, k in zip(axes, shown, strict=True):
-        mine = found.column_species == k
-        move, place = _moves(found, k, step), found.column_site_px[mine] * step
+    times = _enlarged(np.concatenate([_moves(found, k, step) for k in shown]), np.max(step * sample.scan_shape))
+    across = min(len(shown), 2)
+    rows = -(-len(shown) // across)
+    fig, axes = maps.panels(rows, (maps.BAR,) * across, sample.scan_shape, sample.step, width=5.0)
+    for ax in axes.flat[len(shown) :]:
+        ax.set_axis_off()
+    for ax, k in zip(axes.flat, shown, strict=False):
+        move, place = _moves(found, k, step), found.column_site_px[found.column_species == k] * step
         limits = maps.span(found.image[k])
         maps.show(ax, found.image[k], sample.step, found.species[k], cmap="gray", limits=limits, label="counts")
         good = np.isfinite(move).all(axis=1)
-        if good.any():
-            stride = max(1, int(good.sum()) // MOST_ARROWS)
-            y, x = place[good][::stride].T
-            dy, dx = move[good][::stride].T
-            style = {"color": PALETTE[5], "width": 0.006, "angles": "xy", "scale_units": "xy", "scale": 1 / 8}
-            ax.quiver(x, y, dx, dy, **style)
-    return save(fig, sample.figures, "template_mask_columns", _columns_caption(found, step))
+        y, x = place[~good].T
+        ax.scatter(x, y, s=14, marker="x", color=PALETTE[4], linewidths=1.0)
+        stride = max(1, int(good.sum()) // MOST_ARROWS)
+        (y, x), (dy, dx) = place[good][::stride].T, times * move[good][::stride].T
+        ax.scatter(x, y, s=9, facecolors=PALETTE[6], edgecolors="black", linewidths=0.5, zorder=3)
+        style = {"color": PALETTE[5], "width": 0.006, "angles": "xy", "scale_units": "xy", "scale": 1}
+        ax.quiver(x, y, dx, dy, zorder=4, **style)
+    return save(fig, sample.figures, "template_mask_columns", _columns_caption(found, step, times))
+
+
+def _enlarged(move: np.ndarray, width: float) -> int:
+    """Return how many times displacements (n, 2) are drawn, so that nine of ten stay below a fifteenth of the map."""
+    length = np.linalg.norm(move, axis=1)
+    length = length[np.isfinite(length)]
+    most = width / 15 / max(float(np.quantile(length, 0.9)), 1e-9) if len(length) else 1.0
+    return max((n for n in TIMES if n <= most), default=1)
 
 
 def _moves(found, k: int, step) -> np.ndarray:
@@ -160,7 +193,7 @@ def _moves(found, k: int, step) -> np.ndarray:
     return (np.asarray(found.column_position_px, float)[mine] - found.column_site_px[mine]) * step
 
 
-def _columns_caption(found, step) -> str:
+def _columns_caption(found, step, times: int) -> str:
     lines = []
     for k, name in enumerate(found.species):
         move = _moves(found, k, step)
@@ -174,8 +207,9 @@ def _columns_caption(found, step) -> str:
         else:
             lines.append(f"{escape(name)}: none (pull {found.pull[k]:.2f})")
     return (
-        "<b>Columns against their sites.</b> Arrows, eight times enlarged, from the site in the template to the peak "
-        "in the image; only for species whose peaks do not follow a shifted template (pull). Neighbours nearer than a "
-        "peak's width draw it towards them, which counting noise does not tell: compare like sites with others. "
-        f"{'; '.join(lines)}. All columns: template_mask.csv."
+        "<b>Columns against their sites.</b> Dots: sites in the template; arrows from there to the peak in the image, "
+        f"{times} times enlarged; crosses: columns without a position. Only species whose peaks do not follow a "
+        "shifted template (pull) have positions. Look for arrows that turn from one part of the scan to another; those "
+        "that repeat with the cell are neighbours, which draw peaks nearer than their width, and counting noise does "
+        f"not tell. {'; '.join(lines)}. All columns: template_mask.csv."
     )

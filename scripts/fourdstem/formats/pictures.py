@@ -7,6 +7,7 @@ import hdf5plugin  # noqa: F401  registers its filters
 import numpy as np
 
 from fourdstem.errors import InputError
+from fourdstem.formats.hdf5 import is_hdf5
 from fourdstem.formats.mask import read_image
 
 
@@ -19,7 +20,7 @@ def read_picture(path, dataset: str | None = None) -> np.ndarray:
         If the file cannot be read, or the dataset is not there or has not two axes.
     """
     expected = "an image (png, tif, npy) or an HDF5 dataset with two axes"
-    if dataset is None and Path(path).suffix.lower() not in (".h5", ".hdf5", ".emd"):
+    if dataset is None and not is_hdf5(Path(path)):
         return read_image(path, expected)
     try:
         with h5py.File(path, "r") as file:

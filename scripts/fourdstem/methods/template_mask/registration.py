@@ -35,8 +35,7 @@ def project(crystal: Crystal, zone_axis, mirrored: bool = False) -> Cell:
     axis = np.array(zone_axis) // np.gcd.reduce(zone_axis)
     z = axis @ crystal.lattice
     z = z / np.linalg.norm(z)
-    _, across = _completed(axis)
-    flat = across @ crystal.lattice
+    flat = _completed(axis) @ crystal.lattice
     flat = flat - np.outer(flat @ z, z)
     x = flat[0] / np.linalg.norm(flat[0])
     frame = np.stack([np.cross(z, x), x])
@@ -56,15 +55,15 @@ def project(crystal: Crystal, zone_axis, mirrored: bool = False) -> Cell:
     return Cell(basis * flip, np.array(places) @ basis * flip, atoms)
 
 
-def _completed(axis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the axis and two lattice steps (2, 3) that make a cell of volume ±1 with it."""
+def _completed(axis: np.ndarray) -> np.ndarray:
+    """Return two lattice steps (2, 3) that make a cell of volume ±1 with an axis."""
     steps = np.array([[i, j, k] for i in range(-3, 4) for j in range(-3, 4) for k in range(-3, 4)])
     length = np.abs(steps).sum(axis=1)
     steps = steps[np.argsort(length, kind="stable")]
     for i, a in enumerate(steps):
         for b in steps[: i + 1]:
             if abs(round(np.linalg.det(np.stack([a, b, axis])))) == 1:
-                return axis, np.stack([b, a])
+                return np.stack([b, a])
     raise InputError(
         f"zone_axis {axis.tolist()}",
         where="template_mask",

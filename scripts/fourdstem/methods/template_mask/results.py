@@ -7,7 +7,7 @@ import numpy as np
 from fourdstem.errors import InputError
 from fourdstem.methods.template_mask import claims, classical, columns, masks, sites, stream
 from fourdstem.methods.template_mask.scene import Scene, area_of
-from fourdstem.methods.template_mask.settings import Result
+from fourdstem.methods.template_mask.settings import Result, Template
 
 COLUMN_NAMES = (
     "species", "site_y_px", "site_x_px", "y_px", "x_px", "sigma_y_px", "sigma_x_px", "dy_angstrom", "dx_angstrom",
@@ -23,13 +23,13 @@ class Fitted:
     learned: masks.Learned
 
 
-def _cores(scene: Scene, species, shape) -> list[sites.Cores]:
-    """Positions by column of some species; the background is far from the columns of all species in force."""
+def cores_of(scene: Scene, shape) -> list[sites.Cores]:
+    """Return positions by column of each species; the background is far from the columns of all."""
     params = scene.params
     known = [s.columns(shape) for s in scene.prepared.species if s.picture is None]
     everything = np.concatenate(known) if known else np.zeros((0, 2))
     found = []
-    for one in species:
+    for one in scene.prepared.species:
         if one.picture is not None:
             found.append(sites.picture_cores(one.picture))
             continue
@@ -76,10 +76,24 @@ class Found:
     reason: str
 
 
-def _judged(scene: Scene, images, variance, shape) -> list[Found]:
-    species, found = scene.prepared.species, []
+def judged(scene: Scene, images, variance, own: list[sites.Cores]) -> list[Found]:
+    """Return what may be said of each species.
+
+    Parameters
+    ----------
+    images : ndarray of shape (template, scan_y, scan_x)
+        Cross-fitted.
+    variance : ndarray of shape (species, scan_y, scan_x)
+    own : list of Cores
+        Of each species.
+
+    Raises
+    ------
+    InputError
+        If no column is left to test a mask on that was learned elsewhere.
+    """
+    species, found, shape = scene.prepared.species, [], images.shape[1:]
     many = len(species)
-    own = _cores(scene, species, shape)
     empty, wrong = (_decoy_cores(scene, s, own, shape) for s in (scene.empty, scene.wrong))
     for k in range(many):
         template = scene.prepared.template[k]
@@ -89,6 +103,8 @@ def _judged(scene: Scene, images, variance, shape) -> list[Found]:
             area &= ~control
         doubled = scene.elsewhere[k] is None and scene.params.cross_fit == "leave_one_out"
         seen = claims.contrast(images[k], variance[k], own[k], area, doubled)
+        if not seen.columns:
+            _nowhere(template)
         lone = claims.contrast(images[many + k], variance[k], empty[k], area, doubled)
         off = claims.contrast(images[2 * many + k], variance[k], wrong[k], area, doubled)
         held = claims.NOTHING if control is None else claims.contrast(images[k], variance[k], own[k], control, False)
@@ -99,7 +115,17 @@ def _judged(scene: Scene, images, variance, shape) -> list[Found]:
     return found
 
 
-def _variance(scene: Scene, source: stream.Source, fitted: Fitted) -> np.ndarray:
+def _nowhere(template: Template) -> None:
+    raise InputError(
+        f"no column of {template.species} beside its background outside of region and control",
+        where="template_mask",
+        expected="a part of the scan that holds the species, and from which its mask is not learned",
+        do="Make region or control smaller.",
+    )
+
+
+def variance_of(source: stream.Source, fitted: Fitted) -> np.ndarray:
+    """Return the counting noise of the images of the species, (species, scan_y, scan_x)."""
     known = source.cube.correction
     gain = known.counts_per_electron if np.isfinite(known.counts_per_electron) else 1.0
     noise = np.nan_to_num(known.readout_noise_counts) ** 2 * source.bin_px**2
@@ -121,10 +147,10 @@ def _pulls(scene: Scene, fair: np.ndarray, shape) -> np.ndarray:
 def gather(scene: Scene, source: stream.Source, shown, fitted: Fitted, notes: list[str]) -> Result:
     """Return everything that is said of the species."""
     many, shape = len(scene.prepared.species), source.cube.scan_shape
-    raw = np.stack([s.template(shape, scene.step) for s in (*scene.prepared.species, *scene.empty, *scene.wrong)])
-    variance = _variance(scene, source, fitted)
+    raw, own = scene.raw[: 3 * many], cores_of(scene, shape)
+    variance = variance_of(source, fitted)
     pull = _pulls(scene, fitted.images.fair, shape)
-    against = _against_classical(scene, shown, raw[:many], shape)
+    against = _against_classical(shown, raw[:many], own)
     free = source.pixels / (2 if scene.params.symmetrise else 1)  # opposite pixels count as one
     return Result(
         species=tuple(s.name for s in scene.prepared.species),
@@ -139,7 +165,7 @@ def gather(scene: Scene, source: stream.Source, shown, fitted: Fitted, notes: li
         registration=scene.prepared.registration,
         note="; ".join(notes),
         **_pictures(fitted, raw, many),
-        **_said(_judged(scene, fitted.images.fair, variance, shape)),
+        **_said(judged(scene, fitted.images.fair, variance, own)),
         **against,
         **_columns(scene, shown, fitted.images.fair, variance, pull, against["classical_best"], shape),
     )
@@ -204,10 +230,9 @@ def _partial_talk(scene: Scene, fitted: Fitted, raw: np.ndarray) -> np.ndarray:
     return talk
 
 
-def _against_classical(scene: Scene, shown, raw, shape) -> dict:
+def _against_classical(shown, raw, own: list[sites.Cores]) -> dict:
     """Return the classical images, what they show of each species, and the best one of each."""
-    own = _cores(scene, scene.prepared.species, shape)
-    whole = np.ones(shape, bool)
+    whole = np.ones(raw.shape[1:], bool)
     ratio = np.full((len(classical.NAMES), len(raw)), np.nan)
     for i, (image, variance) in enumerate(zip(shown.image, shown.variance, strict=True)):
         for k, core in enumerate(own):

@@ -11,11 +11,15 @@ from fourdstem.methods.template_mask.settings import Params, Template
 
 @dataclass(frozen=True)
 class Scene:
-    """What the parts of the stage share: templates in the order species, empty sites, wrong sites, ahead, behind."""
+    """What the parts of the stage share: templates in the order species, empty sites, wrong sites, ahead, behind.
+
+    ``raw`` (template, scan_y, scan_x) are the templates before any is standardised or made partial.
+    """
 
     params: Params
     prepared: templates.Prepared
     question: masks.Question
+    raw: np.ndarray
     empty: list
     wrong: list
     step: np.ndarray
@@ -48,7 +52,7 @@ def make(params: Params, shown, step, crystals, pictures, learned) -> Scene:
         made = [_partial(k, raw, region[of[k]], len(species)) for k in range(len(raw))]
     question = masks.Question(np.stack(made), region, of)
     away = [_elsewhere(t, a, learned) for t, a in zip(prepared.template, areas, strict=True)]
-    return Scene(params, prepared, question, empty, wrong, step, away)
+    return Scene(params, prepared, question, np.stack(raw), empty, wrong, step, away)
 
 
 def _check_contrast(name: str, inside: np.ndarray) -> None:
