@@ -100,9 +100,10 @@ def test_neighbours_far_from_the_origin_are_not_lost_to_rounding():
     np.testing.assert_allclose(near, true, rtol=1e-3)
 
 
-def test_lists_find_95_percent_of_the_true_neighbours(monkeypatch):
+@pytest.mark.parametrize("grains", [40, 4])
+def test_lists_find_95_percent_of_the_true_neighbours(monkeypatch, grains):
     few_lists(monkeypatch)
-    coordinates, some = clusters(32_768, count=40), np.arange(0, 32_768, 307)
+    coordinates, some = clusters(32_768, count=grains), np.arange(5, 32_768, 307)
     found, truth = neighbours.nearest(coordinates, 80, 0, 2)[some], brute_force(coordinates, 80, some)
     recall = np.mean([np.isin(a, b).mean() for a, b in zip(truth, found, strict=True)])
     assert recall >= 0.95

@@ -2,9 +2,11 @@
 
 Up to `EXACT` positions every pair is compared; beyond, an inverted file (lists of positions around centres that
 k-means finds) compares each position with those of the lists nearest to it, which grows in proportion to the number
-of positions. The library is Faiss (Douze et al., arXiv:2401.08281).
+of positions. A few grains that fill the scan spread over many lists: how many are gone through is doubled until
+a sample of positions finds enough of its true neighbours. The library is Faiss (Douze et al., arXiv:2401.08281).
 """
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
 
 import numba
@@ -12,8 +14,11 @@ import numpy as np
 
 from fourdstem import jit  # noqa: F401  compiled code is cached safely
 
+log = logging.getLogger("fourdstem")
+
 EXACT = 131_072  # positions; beyond, comparing all pairs takes longer than going through the lists
-LIST, PROBED = 256, 128  # positions per list, lists gone through: enough for grains of some 20,000 positions
+LIST, PROBED = 256, 128  # positions per list, fewest lists gone through: enough for grains of some 20,000 positions
+RECALL, SAMPLE = 0.96, 512  # share of true neighbours to be found, of so many positions
 TRAINING, ITERATIONS = 64, 10  # positions per list that k-means sees, and how often it moves the centres
 TOGETHER = 8192  # queries; fixed, because the last bits of a matrix product depend on its shape
 SPARE = 8  # candidates more than are wanted, because the library's distances are rounded
@@ -47,7 +52,7 @@ def nearest(coordinates: np.ndarray, k: int, seed: int, threads: int) -> np.ndar
     wanted = min(k + 1 + SPARE, len(known))
     # Each thread is told to start no others: shared out differently, sums would differ in their last bits.
     with ThreadPoolExecutor(threads) as pool:
-        index = pool.submit(_index, places, seed).result()
+        index = pool.submit(_index, places, wanted, seed).result()
 
         def search(first):
             _alone()
@@ -68,17 +73,36 @@ def _alone():
     return faiss
 
 
-def _index(places: np.ndarray, seed: int):
+def _index(places: np.ndarray, wanted: int, seed: int):
     faiss = _alone()
     count, r = places.shape
-    index = faiss.IndexFlatL2(r)
-    if count > EXACT:
-        index = faiss.IndexIVFFlat(index, r, count // LIST)
-        index.nprobe = PROBED
-        index.cp.seed, index.cp.niter, index.cp.max_points_per_centroid = seed % 2**31, ITERATIONS, TRAINING
-        index.train(places)
+    exact = faiss.IndexFlatL2(r)
+    if count <= EXACT:
+        exact.add(places)
+        return exact
+    index = faiss.IndexIVFFlat(exact, r, count // LIST)
+    index.nprobe = min(PROBED, index.nlist)
+    index.cp.seed, index.cp.niter, index.cp.max_points_per_centroid = seed % 2**31, ITERATIONS, TRAINING
+    index.train(places)
     index.add(places)
+    some = np.ascontiguousarray(places[:: -(-count // SAMPLE)])
+    truth = _all_pairs(places, some, wanted)
+    while (recall := _recall(index.search(some, wanted)[1], truth)) < RECALL and index.nprobe < index.nlist:
+        index.nprobe = min(2 * index.nprobe, index.nlist)
+    text = "%.1f %% of the true neighbours of %d positions are found in %d of %d lists"
+    log.info(text, 100 * recall, len(some), index.nprobe, index.nlist)
     return index
+
+
+def _all_pairs(places: np.ndarray, some: np.ndarray, wanted: int) -> np.ndarray:
+    faiss = _alone()
+    flat = faiss.IndexFlatL2(places.shape[1])
+    flat.add(places)
+    return flat.search(some, wanted)[1]
+
+
+def _recall(found: np.ndarray, truth: np.ndarray) -> float:
+    return float(np.mean([np.isin(a, b).mean() for a, b in zip(truth, found, strict=True)]))
 
 
 def _closest(places: np.ndarray, mine: np.ndarray, candidates: np.ndarray, k: int) -> np.ndarray:
