@@ -31,7 +31,7 @@ from fourdstem.methods.orientation.candidates import distinct
 from fourdstem.methods.orientation.matching import Optics
 from fourdstem.methods.orientation.polar import Rings
 from fourdstem.methods.orientation.rotations import to_matrix
-from fourdstem.methods.orientation.spots import convolve
+from fourdstem.methods.orientation.filtering import convolve
 from fourdstem.methods.orientation.templates import relrod, rods
 
 _KAPPA = 10.0

@@ -20,7 +20,7 @@ from scipy.ndimage import binary_erosion
 
 from fourdstem.cube import Correction, Cube
 from fourdstem.methods.orientation.overlap import Detector, disks
-from fourdstem.methods.orientation.spots import convolve
+from fourdstem.methods.orientation.filtering import convolve
 
 log = logging.getLogger("fourdstem")
 

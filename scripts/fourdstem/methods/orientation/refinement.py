@@ -12,14 +12,13 @@ alone reach. Disks are taken not to overlap: where they do, Q is too large and i
 are searched by steps along lab axes and to the top of a parabola, shortened whenever none of them goes far.
 """
 
-from dataclasses import replace
-
 import numba
 import numpy as np
 
 from fourdstem.methods.orientation.candidates import distinct
+from fourdstem.methods.orientation.filtering import prepare
 from fourdstem.methods.orientation.search import climb
-from fourdstem.methods.orientation.spots import Spots, convolve
+from fourdstem.methods.orientation.spots import Spots
 
 # The search ends at this step, fine for the best candidate.
 _COARSE, _FINE = np.deg2rad(0.1), np.deg2rad(0.02)
@@ -42,16 +41,14 @@ def refine(patterns, spots: Spots, step: float, symmetry: tuple, wanted: int, qu
         Changed. Phase -1 = no candidate: score and quaternion become NaN.
     """
     rods = spots.start, spots.g, spots.amplitude, spots.row, spots.table, spots.s_max, spots.optics
-    final = replace(spots, power=spots.final)
+    flat = spots.inside, spots.box, spots.weight, spots.ring, spots.share, spots.power, spots.final > spots.power
     for pattern, *found in zip(patterns, quaternion, phase, score, strict=True):
         if found[1][0] >= 0:
-            explained, norm = prepare(pattern, spots)
+            explained, final, norm = prepare(pattern, *flat, spots.disk)
             if norm > 0:
                 limits = step, spots.reach, norm * spots.best
                 _choose(tuple(found), wanted, limits, rods, (explained, spots.seen, spots.per_ring), symmetry)
-                if spots.final != spots.power:
-                    explained, _ = prepare(pattern, final)
-                _settle(found[0], found[1], spots.reach, rods, (explained, spots.seen, spots.per_ring))
+                _settle(found[0], found[1], spots.reach, rods, (final, spots.seen, spots.per_ring))
 
 
 @numba.njit(nogil=True, cache=True)
@@ -139,44 +136,3 @@ def _blank(found, first):
         for k in range(4):
             quaternion[c, k] = np.nan
         phase[c], score[c] = -1, np.nan
-
-
-def prepare(pattern: np.ndarray, spots: Spots) -> tuple[np.ndarray, float]:
-    """D of the module docstring (float32, like ``pattern``) and ‖B‖."""
-    shown, explained = np.empty_like(pattern), np.empty_like(pattern)
-    convolve(pattern * spots.inside, spots.box, shown)
-    norm = flatten(shown, spots.weight, spots.ring, spots.power)
-    convolve(shown, spots.disk, explained)
-    return explained, norm
-
-
-@numba.njit(nogil=True, cache=True)
-def flatten(sums, weight, ring, power):
-    """Raise ``sums`` times ``weight`` to the power and take ring means away, in place; 0 where ring is -1. ‖B‖."""
-    # Ring -1 is the last entry here.
-    last = 0
-    for y in range(ring.shape[0]):
-        for x in range(ring.shape[1]):
-            last = max(last, ring[y, x])
-    total, count = np.zeros(last + 2), np.zeros(last + 2)
-    whole = 0.0
-    for y in range(sums.shape[0]):
-        values, scale, rings = sums[y], weight[y], ring[y]
-        for x in range(len(values)):
-            values[x] = max(values[x], np.float32(0)) * scale[x]
-        if power == 0.25:  # square roots are vector instructions, powers are not
-            for x in range(len(values)):
-                values[x] = np.sqrt(np.sqrt(values[x]))
-        else:
-            for x in range(len(values)):
-                values[x] = values[x] ** np.float32(power)
-        for x in range(len(values)):
-            total[rings[x]] += values[x]
-            count[rings[x]] += 1
-            whole += np.float64(values[x]) ** 2
-    mean = total / np.maximum(count, 1)
-    energy = whole - (total * mean).sum()
-    for y in range(sums.shape[0]):
-        for x in range(sums.shape[1]):
-            sums[y, x] -= mean[ring[y, x]]
-    return np.sqrt(energy) if energy > 1e-12 * whole else 0.0

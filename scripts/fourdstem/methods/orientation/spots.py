@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 
 from fourdstem.crystal import Crystal
+from fourdstem.methods.orientation.filtering import convolve
 from fourdstem.methods.orientation.matching import Optics
 from fourdstem.methods.orientation.polar import Rings
 from fourdstem.methods.orientation.templates import relrod, rods
@@ -16,7 +16,7 @@ _BOX, _DISK = 0.5, 1.2
 # place. Averaging evens out strong disks less than weak ones: a power above the patterns' ranked simulated many-beam
 # patterns best. Angles are most accurate where both are alike.
 _SHARPER = (1.2, 1.0)
-# The power of patterns for the final place in units of that for ranking, where intensities are kinematical (also: made
+# The power of patterns for the final place in units of that for ranking (`filtering.flatten` takes squares), where intensities are kinematical (also: made
 # so by precession): strong disks tell the angle best there. Two-beam intensities are too uncertain for it.
 _FINAL = 2.0
 # First steps of the search that it may go, without and with precession; other maxima belong to other candidates. With
@@ -61,6 +61,8 @@ class Spots:
         Turns sums under ``box`` into means.
     ring : ndarray of int, shape (detector_y, detector_x)
         Whole radius, px; -1 where the pixel does not count.
+    share : ndarray of shape (ring + 1,)
+        1 / number of such pixels by whole radius in px; last 0.
     per_ring : ndarray of shape (ring,)
         Number of such pixels by whole radius in px, times the rings that a disk spreads over
         (and a factor of its edge).
@@ -85,6 +87,7 @@ class Spots:
     inside: np.ndarray
     weight: np.ndarray
     ring: np.ndarray
+    share: np.ndarray
     per_ring: np.ndarray
     box: np.ndarray
     disk: np.ndarray
@@ -114,6 +117,7 @@ def spots(crystals: list[Crystal], optics: Optics, rings: Rings, valid: np.ndarr
     # Σ over rings of (pixels of a disk of radius R there)² is 16 R³ / 3, that of its π R² pixels in one ring π² R⁴.
     # ``seen`` holds squares of the soft-edged disk, the ring mean takes the disk itself.
     spread = max(1.0, 3 * np.pi**2 * _DISK * radius_px / 16) * ((disk**2).sum() / disk.sum()) ** 2
+    pixels = np.bincount(radius.astype(int).ravel(), inside.ravel())
     return Spots(
         g=np.concatenate([part[0] for part in found]),
         amplitude=np.stack([strength**p for p in powers]),
@@ -126,7 +130,8 @@ def spots(crystals: list[Crystal], optics: Optics, rings: Rings, valid: np.ndarr
         inside=inside,
         weight=np.where(inside > 0, 1 / np.maximum(share, 1e-6), 0).astype(np.float32),
         ring=np.where(inside > 0, radius.astype(int), -1),
-        per_ring=np.bincount(radius.astype(int).ravel(), inside.ravel()) * spread,
+        share=np.append(1 / np.maximum(pixels, 1), 0.0),
+        per_ring=pixels * spread,
         box=box,
         disk=disk,
         reach=_REACH[optics.phi > 0],
@@ -183,23 +188,3 @@ def _relrods(optics: Optics, g: np.ndarray, length: np.ndarray, soft: np.ndarray
         for values, half_width in zip(table[:, i], soft, strict=True):
             values[:] = relrod(lab, optics.wavelength, thickness, optics.phi, half_width, optics.rod == "gaussian")
     return row.ravel(), table, float(s_max)
-
-
-@numba.njit(nogil=True, cache=True)
-def convolve(image, kernel, out):
-    """Sum of a kernel (odd sides, symmetric) around every pixel; nothing lies beyond the edge."""
-    ny, nx = image.shape
-    reach = kernel.shape[0] // 2
-    padded = np.zeros((ny + 2 * reach, nx + 2 * reach), np.float32)
-    for y in range(ny):  # an assignment of slices takes numba seconds to compile
-        for x in range(nx):
-            padded[reach + y, reach + x] = image[y, x]
-            out[y, x] = 0
-    for y in range(ny):
-        total = out[y]
-        for i in range(2 * reach + 1):
-            for j in range(2 * reach + 1):
-                weight, row = kernel[i, j], padded[y + i, j:]
-                if weight > 0:
-                    for x in range(nx):
-                        total[x] += weight * row[x]

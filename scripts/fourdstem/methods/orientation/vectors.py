@@ -27,7 +27,7 @@ def _constant(values, kind):
     return ir.Constant(ir.VectorType(kind, len(values)), [kind(float(v)) for v in values])
 
 
-def _sum(builder, first, *products):
+def product_sum(builder, first, *products):
     """Return ``first`` plus products of two vectors each, every step rounded once."""
     for a, b in products:
         first = builder.fadd(builder.fmul(a, b, flags=ONCE), first, flags=ONCE)
@@ -78,7 +78,7 @@ def _taps(_, values, at, offset, weight, count, out, to):
             begin = builder.add(first, builder.load(builder.gep(offsets, [loop.index])))
             for n, total in enumerate(sums):
                 part = load(builder, numbers, builder.add(begin, INDEX(n * LANES)), LANES)
-                builder.store(_sum(builder, builder.load(total), (own, part)), total)
+                builder.store(product_sum(builder, builder.load(total), (own, part)), total)
         for n, total in enumerate(sums):
             store(builder, builder.load(total), target, builder.add(into, INDEX(n * LANES)))
         return context.get_dummy_value()
@@ -123,14 +123,14 @@ def _spline(_, image, at, stride, v, u):
             t = spread(builder, builder.fptrunc(way, FLOAT), 4)
             value = powers[3]
             for power in powers[2::-1]:
-                value = _sum(builder, power, (value, t))
+                value = product_sum(builder, power, (value, t))
             weights.append(value)
         total = None
         begin = builder.sub(builder.sub(first, step), INDEX(1))
         for n in range(4):
             row = load(builder, numbers, begin, 4)
             own = spread(builder, builder.extract_element(weights[0], LANE(n)), 4)
-            total = builder.fmul(own, row) if total is None else _sum(builder, total, (own, row))
+            total = builder.fmul(own, row) if total is None else product_sum(builder, total, (own, row))
             begin = builder.add(begin, step)
         total = builder.fmul(total, weights[1])
         lanes = [builder.extract_element(total, LANE(n)) for n in range(4)]
@@ -191,10 +191,10 @@ def _build_tilts(context, builder, signature, arguments):
     first, *values, slot = scalars(context, builder, signature, arguments)
     end, more, about_x, about_y, factor, top, d, pixels = (spread(builder, value, TILTS) for value in values)
     zero, whole = ir.Constant(end.type, None), ir.VectorType(INDEX, TILTS)
-    x = _sum(builder, more, *((a, _constant(b, DOUBLE)) for a, b in zip((about_x, about_y), TILTED, strict=True)))
+    x = product_sum(builder, more, *((a, _constant(b, DOUBLE)) for a, b in zip((about_x, about_y), TILTED, strict=True)))
     series = _constant([-0.3125] * TILTS, DOUBLE)
     for term in (0.375, -0.5, 1.0):
-        series = _sum(builder, _constant([term] * TILTS, DOUBLE), (series, x))
+        series = product_sum(builder, _constant([term] * TILTS, DOUBLE), (series, x))
     middle = builder.fmul(end, _constant([0.5] * TILTS, DOUBLE))
     where = builder.fsub(middle, builder.fmul(builder.fmul(factor, x), series))
     inside = builder.and_(builder.fcmp_ordered(">=", where, zero), builder.fcmp_ordered("<", where, end))
@@ -207,11 +207,11 @@ def _build_tilts(context, builder, signature, arguments):
         here = builder.insert_element(here, builder.load(builder.gep(numbers, [index])), LANE(n))
         index = builder.add(index, INDEX(1))
         there = builder.insert_element(there, builder.load(builder.gep(numbers, [index])), LANE(n))
-    a = builder.fmul(top, _sum(builder, here, (builder.fsub(there, here), part)))
+    a = builder.fmul(top, product_sum(builder, here, (builder.fsub(there, here), part)))
     a = builder.select(inside, a, zero)
     weight = builder.fmul(a, pixels)
     own = builder.mul(builder.add(slot, INDEX(2)), INDEX(TILTS))
     for at, (one, other) in ((INDEX(0), (a, d)), (INDEX(TILTS), (a, weight))):
-        store(builder, _sum(builder, load(builder, sums, at, TILTS), (one, other)), sums, at)
+        store(builder, product_sum(builder, load(builder, sums, at, TILTS), (one, other)), sums, at)
     store(builder, builder.fadd(load(builder, sums, own, TILTS), weight), sums, own)
     return context.get_dummy_value()
