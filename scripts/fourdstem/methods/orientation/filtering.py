@@ -6,9 +6,6 @@ import numpy as np
 from fourdstem import jit  # noqa: F401  compiled code is cached safely
 from fourdstem.methods.orientation.vectors import PIECE, taps
 
-# Sums by ring are kept so many times, for neighbours of one ring not to wait for each other.
-_COPIES = 8
-
 
 @numba.njit(nogil=True, cache=True)
 def convolve(image, kernel, out):
@@ -35,7 +32,7 @@ def convolve(image, kernel, out):
 
 
 @numba.njit(nogil=True, cache=True)
-def flatten(sums, weight, ring, share, power, squares):
+def flatten(sums, weight, rings, power, squares):
     """Raise averages to a power, and to twice that, and take ring means away.
 
     Parameters
@@ -43,9 +40,8 @@ def flatten(sums, weight, ring, share, power, squares):
     sums : ndarray of float32, shape (detector_y, detector_x)
         Changed: ``sums * weight`` to the power, free of ring means; 0 where ring is -1.
     weight : ndarray of float32, shape (detector_y, detector_x)
-    ring : ndarray of int, shape (detector_y, detector_x)
-    share : ndarray of float64, shape (rings + 1,)
-        1 / pixels of each ring; last that of those beyond, which are 0.
+    rings : tuple
+        ring, order and first: see `Spots`.
     power : float
     squares : ndarray of float32, shape (detector_y, detector_x)
         Filled with squares of the raised averages, likewise free of ring means.
@@ -55,11 +51,9 @@ def flatten(sums, weight, ring, share, power, squares):
     float
         ‖B‖; 0 where nothing but the means is there.
     """
-    rings = len(share)
-    total, other = np.zeros((rings, _COPIES)), np.zeros((rings, _COPIES))
-    whole = np.zeros(_COPIES)
+    ring, order, first = rings
     for y in range(sums.shape[0]):
-        values, scale, own, second = sums[y], weight[y], ring[y], squares[y]
+        values, scale = sums[y], weight[y]
         for x in range(len(values)):
             values[x] = max(values[x], np.float32(0)) * scale[x]
         if power == 0.25:  # square roots are vector instructions, powers are not
@@ -68,42 +62,53 @@ def flatten(sums, weight, ring, share, power, squares):
         else:
             for x in range(len(values)):
                 values[x] = values[x] ** np.float32(power)
-        for x in range(len(values)):
-            second[x] = values[x] * values[x]
-        for x in range(len(values)):
-            total[own[x], x % _COPIES] += values[x]
-            other[own[x], x % _COPIES] += second[x]
-            whole[x % _COPIES] += np.float64(values[x]) * values[x]
-    mean, squared = np.empty(rings, np.float32), np.empty(rings, np.float32)
-    energy = whole.sum()
-    least = 1e-12 * energy
-    for r in range(rings):
-        mean[r], squared[r] = total[r].sum() * share[r], other[r].sum() * share[r]
-        energy -= total[r].sum() ** 2 * share[r]
+    # Pixels beyond, whose ring is -1, take the last mean, 0.
+    mean, squared = np.zeros(len(first), np.float32), np.zeros(len(first), np.float32)
+    flat, whole, constant = sums.reshape(-1), 0.0, 0.0
+    for r in range(len(first) - 1):
+        pixels = max(first[r + 1] - first[r], 1)
+        total, square = _sums(flat, order[first[r] : first[r + 1]])
+        mean[r], squared[r] = total / pixels, square / pixels
+        whole, constant = whole + square, constant + total**2 / pixels
     for y in range(sums.shape[0]):
         values, own, second = sums[y], ring[y], squares[y]
         for x in range(len(values)):
+            second[x] = values[x] * values[x] - squared[own[x]]
             values[x] -= mean[own[x]]
-            second[x] -= squared[own[x]]
-    return np.sqrt(energy) if energy > least else 0.0
+    return np.sqrt(whole - constant) if whole - constant > 1e-12 * whole else 0.0
 
 
 @numba.njit(nogil=True, cache=True)
-def prepare(pattern, inside, box, weight, ring, share, power, twice, disk):
+def _sums(values, places):
+    """Sum of some values and of their squares; four at a time, for none to wait for the one before."""
+    whole = len(places) // 4 * 4
+    a = b = c = d = aa = bb = cc = dd = 0.0
+    for i in range(0, whole, 4):
+        p, q = np.float64(values[places[i]]), np.float64(values[places[i + 1]])
+        r, s = np.float64(values[places[i + 2]]), np.float64(values[places[i + 3]])
+        a, b, c, d = a + p, b + q, c + r, d + s
+        aa, bb, cc, dd = aa + p * p, bb + q * q, cc + r * r, dd + s * s
+    for i in range(whole, len(places)):
+        p = np.float64(values[places[i]])
+        a, aa = a + p, aa + p * p
+    return (a + b) + (c + d), (aa + bb) + (cc + dd)
+
+
+@numba.njit(nogil=True, cache=True)
+def prepare(pattern, inside, kernels, weight, rings, power, twice):
     """D of a pattern (see `refinement`), for ranking and for the final place, and ‖B‖.
 
-    The power of the second is ``twice`` the first, or the same: then the second D is the first.
+    The power of the second is ``twice`` the first, or the same: then the second D is the first. For the rest see `Spots`.
     """
-    shown, squares = np.empty_like(pattern), np.empty_like(pattern)
-    explained, final = np.empty_like(pattern), np.empty_like(pattern)
+    box, disk = kernels
+    shown, averages, explained = np.empty_like(pattern), np.empty_like(pattern), np.empty_like(pattern)
     for y in range(pattern.shape[0]):
         for x in range(pattern.shape[1]):
             shown[y, x] = pattern[y, x] * inside[y, x]
-    averages = np.empty_like(pattern)
     convolve(shown, box, averages)
-    norm = flatten(averages, weight, ring, share, power, squares)
+    norm = flatten(averages, weight, rings, power, shown)
     convolve(averages, disk, explained)
     if not twice:
         return explained, explained, norm
-    convolve(squares, disk, final)
-    return explained, final, norm
+    convolve(shown, disk, averages)
+    return explained, averages, norm

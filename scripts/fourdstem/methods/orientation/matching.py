@@ -33,7 +33,7 @@ from fourdstem.methods.orientation.templates import relrod, render, rods
 
 _CHUNK = 64
 # Templates correlated at a time: their coefficients shall fit into the cache; on a card, keep all of it busy.
-_TEMPLATES, _TEMPLATES_CARD = 63, 512
+_TEMPLATES, _TEMPLATES_CARD = 48, 512
 # Reflections fainter than this part of a template's strongest are lost in any background; not drawn.
 _FAINT = 1e-5
 # Below this share of a template's energy on valid bins its correlation means nothing.

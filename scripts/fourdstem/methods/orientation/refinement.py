@@ -41,10 +41,11 @@ def refine(patterns, spots: Spots, step: float, symmetry: tuple, wanted: int, qu
         Changed. Phase -1 = no candidate: score and quaternion become NaN.
     """
     rods = spots.start, spots.g, spots.amplitude, spots.row, spots.table, spots.s_max, spots.optics
-    flat = spots.inside, spots.box, spots.weight, spots.ring, spots.share, spots.power, spots.final > spots.power
+    rings = spots.ring, spots.order, spots.first
+    how = spots.inside, (spots.box, spots.disk), spots.weight, rings, spots.power, spots.final > spots.power
     for pattern, *found in zip(patterns, quaternion, phase, score, strict=True):
         if found[1][0] >= 0:
-            explained, final, norm = prepare(pattern, *flat, spots.disk)
+            explained, final, norm = prepare(pattern, *how)
             if norm > 0:
                 limits = step, spots.reach, norm * spots.best
                 _choose(tuple(found), wanted, limits, rods, (explained, spots.seen, spots.per_ring), symmetry)

@@ -61,8 +61,8 @@ class Spots:
         Turns sums under ``box`` into means.
     ring : ndarray of int, shape (detector_y, detector_x)
         Whole radius, px; -1 where the pixel does not count.
-    share : ndarray of shape (ring + 1,)
-        1 / number of such pixels by whole radius in px; last 0.
+    order, first : ndarray of uint32, shape (pixels,), and of int, shape (rings + 1,)
+        Pixels that count, flat, by ring: ``order[first[r]:first[r + 1]]`` are those of ring r.
     per_ring : ndarray of shape (ring,)
         Number of such pixels by whole radius in px, times the rings that a disk spreads over
         (and a factor of its edge).
@@ -87,7 +87,8 @@ class Spots:
     inside: np.ndarray
     weight: np.ndarray
     ring: np.ndarray
-    share: np.ndarray
+    order: np.ndarray
+    first: np.ndarray
     per_ring: np.ndarray
     box: np.ndarray
     disk: np.ndarray
@@ -117,7 +118,9 @@ def spots(crystals: list[Crystal], optics: Optics, rings: Rings, valid: np.ndarr
     # Σ over rings of (pixels of a disk of radius R there)² is 16 R³ / 3, that of its π R² pixels in one ring π² R⁴.
     # ``seen`` holds squares of the soft-edged disk, the ring mean takes the disk itself.
     spread = max(1.0, 3 * np.pi**2 * _DISK * radius_px / 16) * ((disk**2).sum() / disk.sum()) ** 2
+    ring = np.where(inside > 0, radius.astype(int), -1)
     pixels = np.bincount(radius.astype(int).ravel(), inside.ravel())
+    order = np.argsort(ring, axis=None, kind="stable")[np.count_nonzero(ring < 0) :]
     return Spots(
         g=np.concatenate([part[0] for part in found]),
         amplitude=np.stack([strength**p for p in powers]),
@@ -129,8 +132,9 @@ def spots(crystals: list[Crystal], optics: Optics, rings: Rings, valid: np.ndarr
         seen=seen,
         inside=inside,
         weight=np.where(inside > 0, 1 / np.maximum(share, 1e-6), 0).astype(np.float32),
-        ring=np.where(inside > 0, radius.astype(int), -1),
-        share=np.append(1 / np.maximum(pixels, 1), 0.0),
+        ring=ring,
+        order=order.astype(np.uint32),
+        first=np.cumsum([0, *pixels]).astype(int),
         per_ring=pixels * spread,
         box=box,
         disk=disk,

@@ -215,3 +215,54 @@ def _build_tilts(context, builder, signature, arguments):
         store(builder, product_sum(builder, load(builder, sums, at, TILTS), (one, other)), sums, at)
     store(builder, builder.fadd(load(builder, sums, own, TILTS), weight), sums, own)
     return context.get_dummy_value()
+
+
+def nearest(images, at, count, q):
+    """Greatest |p · q| of some quaternions p.
+
+    Parameters
+    ----------
+    images : ndarray of float64, shape (..., 4, count)
+    at : int
+        Where the first components begin, flat; then follow the second, third and fourth.
+    count : int
+        A multiple of `TILTS`.
+    q : tuple of float
+    """
+    return float(np.abs(np.array(q) @ images.reshape(-1)[at : at + 4 * count].reshape(4, count)).max())
+
+
+@overload(nearest)
+def _compiled_nearest(images, at, count, q):
+    def call(images, at, count, q):
+        return _nearest(images, at, count, q[0], q[1], q[2], q[3])
+
+    return call
+
+
+@intrinsic
+def _nearest(_, images, at, count, w, x, y, z):
+    return types.float64(images, at, count, w, x, y, z), _build_nearest
+
+
+def _build_nearest(context, builder, signature, arguments):
+    """Write what `nearest` says, for LLVM."""
+    (numbers,) = data(context, builder, signature, arguments)
+    first, count, *q = scalars(context, builder, signature, arguments)
+    q = [spread(builder, value, TILTS) for value in q]
+    high = cgutils.alloca_once(builder, q[0].type)
+    builder.store(ir.Constant(q[0].type, None), high)
+    with cgutils.for_range(builder, builder.sdiv(count, INDEX(TILTS)), intp=INDEX) as loop:
+        at = builder.add(first, builder.mul(loop.index, INDEX(TILTS)))
+        total = ir.Constant(q[0].type, None)
+        for own in q:
+            total = product_sum(builder, total, (own, load(builder, numbers, at, TILTS)))
+            at = builder.add(at, count)
+        for value in (total, builder.fneg(total)):
+            best = builder.load(high)
+            builder.store(builder.select(builder.fcmp_ordered(">", value, best), value, best), high)
+    found, highest = builder.load(high), DOUBLE(0.0)
+    for n in range(TILTS):
+        value = builder.extract_element(found, LANE(n))
+        highest = builder.select(builder.fcmp_ordered(">", value, highest), value, highest)
+    return highest
