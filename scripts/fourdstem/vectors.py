@@ -23,7 +23,9 @@ def data(context, builder, signature, arguments):
 
 def scalars(context, builder, signature, arguments):
     """Return the arguments that are no arrays: whole numbers as int64, others as they are."""
-    found = [(kind, value) for kind, value in zip(signature.args, arguments, strict=True) if not hasattr(kind, "layout")]
+    found = [
+        (kind, value) for kind, value in zip(signature.args, arguments, strict=True) if not hasattr(kind, "layout")
+    ]
     return [
         context.cast(builder, value, kind, types.int64) if isinstance(kind, types.Integer) else value
         for kind, value in found

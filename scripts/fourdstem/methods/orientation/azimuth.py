@@ -1,7 +1,7 @@
 """From Fourier coefficients over azimuth to the highest peaks of every template's correlation.
 
-A transform is done for `LANES` patterns at a time, side by side in a vector: see `transform`. A and B, the two real correlations of `matching`, are the real and the imaginary part of
-one complex transform.
+A transform is done for `LANES` patterns at a time, side by side in a vector: see `transform`. A and B, the two real
+correlations of `matching`, are the real and the imaginary part of one complex transform.
 """
 
 import numba
@@ -67,8 +67,8 @@ def peaks(product, inverse_norm, apart, turns, work, score, place):
     Parameters
     ----------
     product : ndarray of float32, shape (2 harmonic, template, 2 patterns)
-        Coefficients of frequencies 1, 2, …, then of -1, -2, …; real parts, then imaginary parts. The number of patterns is
-        a multiple of `LANES`.
+        Coefficients of frequencies 1, 2, …, then of -1, -2, …; real parts, then imaginary parts. The number of
+        patterns is a multiple of `LANES`.
     inverse_norm : ndarray of float32, shape (2, template, azimuth)
         What curves are multiplied by: templates, then mirror images.
     apart : int

@@ -6,7 +6,6 @@ import numpy as np
 from fourdstem import jit  # noqa: F401  compiled code is cached safely
 from fourdstem.methods.orientation.vectors import TILTS, nearest
 
-
 # Peaks are sorted in slices, each down to this part of its upper end; below so little in one.
 _SLICE, _LEAST = np.float32(0.7), np.float32(1e-3)
 
@@ -96,7 +95,7 @@ def _is_new(q, phase, phases, images, near):
 
 @numba.njit(nogil=True, cache=True)
 def _heapify(heap, value, low, high):
-    """Order the entries of ``value`` in low < … ≤ high as a heap, largest (of equals the first) on top; their number."""
+    """Order entries of ``value`` in low < … ≤ high as a heap, largest (of equals the first) on top; their number."""
     count = 0
     for i in range(len(value)):
         heap[count] = i

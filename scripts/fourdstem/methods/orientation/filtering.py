@@ -98,7 +98,7 @@ def _sums(values, places):
 def prepare(pattern, inside, kernels, weight, rings, power, twice):
     """D of a pattern (see `refinement`), for ranking and for the final place, and ‖B‖.
 
-    The power of the second is ``twice`` the first, or the same: then the second D is the first. For the rest see `Spots`.
+    The power of the second is ``twice`` the first, or the same: then the second D is the first. The rest is of `Spots`.
     """
     box, disk = kernels
     shown, averages, explained = np.empty_like(pattern), np.empty_like(pattern), np.empty_like(pattern)

@@ -27,9 +27,9 @@ from fourdstem.cache import kept
 from fourdstem.crystal import Crystal
 from fourdstem.methods.orientation.azimuth import PEAKS, harmonics, peaks, peaks_torch, turns_of
 from fourdstem.methods.orientation.polar import Rings, polar_map
-from fourdstem.methods.orientation.vectors import LANES
 from fourdstem.methods.orientation.rotations import from_matrix, reduced_directions, zone_orientations
 from fourdstem.methods.orientation.templates import relrod, render, rods
+from fourdstem.methods.orientation.vectors import LANES
 
 _CHUNK = 64
 # Templates correlated at a time: their coefficients shall fit into the cache; on a card, keep all of it busy.

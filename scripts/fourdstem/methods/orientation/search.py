@@ -129,8 +129,8 @@ def _room(reflections, detector):
 def _shown(reflections):
     """Room for the disks that a pattern shows.
 
-    Their number, and that of the rings on which they lie, each of which has a slot; `_KEPT` numbers of each disk; its row
-    and slot, and the ring of each slot; what a slot's squared sum is multiplied by.
+    Their number, and that of the rings on which they lie, each of which has a slot; `_KEPT` numbers of each disk; its
+    row and slot, and the ring of each slot; what a slot's squared sum is multiplied by.
     """
     n = reflections[0].shape[1]
     return np.zeros(2, np.int64), np.empty((n, _KEPT)), np.empty((n, 3), np.int64), np.empty(n)

@@ -16,8 +16,9 @@ _BOX, _DISK = 0.5, 1.2
 # place. Averaging evens out strong disks less than weak ones: a power above the patterns' ranked simulated many-beam
 # patterns best. Angles are most accurate where both are alike.
 _SHARPER = (1.2, 1.0)
-# The power of patterns for the final place in units of that for ranking (`filtering.flatten` takes squares), where intensities are kinematical (also: made
-# so by precession): strong disks tell the angle best there. Two-beam intensities are too uncertain for it.
+# The power of patterns for the final place in units of that for ranking (two: `filtering.flatten` takes squares), where
+# intensities are kinematical (also: made so by precession): strong disks tell the angle best there. Two-beam
+# intensities are too uncertain for it.
 _FINAL = 2.0
 # First steps of the search that it may go, without and with precession; other maxima belong to other candidates. With
 # precession intensities change slowly: the best template of the grid is near, farther on errors of the model lead.

@@ -84,9 +84,7 @@ def _build_radix4(context, builder, signature, arguments):
     numbers, angles = data(context, builder, signature, arguments)
     first, quarter, to, step, imaginary, angle = scalars(context, builder, signature, arguments)
     row = builder.mul(angle, INDEX(6))
-    turns = [
-        spread(builder, builder.load(builder.gep(angles, [builder.add(row, INDEX(n))])), LANES) for n in range(6)
-    ]
+    turns = [spread(builder, builder.load(builder.gep(angles, [builder.add(row, INDEX(n))])), LANES) for n in range(6)]
     parts = []
     for n in range(4):
         at = builder.add(first, builder.mul(quarter, INDEX(n)))
@@ -166,7 +164,10 @@ def _radix3(_, work, at, step, to, imaginary):
         total = tuple(map(builder.fadd, b, c))
         turn = [builder.fmul(_all(ROOT), builder.fsub(x, y)) for x, y in ((c[1], b[1]), (b[0], c[0]))]
         low = [product_sum(builder, x, (_all(-0.5), y)) for x, y in zip(a, total, strict=True)]
-        results = [tuple(map(builder.fadd, a, total)), *(tuple(map(f, low, turn)) for f in (builder.fadd, builder.fsub))]
+        results = [
+            tuple(map(builder.fadd, a, total)),
+            *(tuple(map(f, low, turn)) for f in (builder.fadd, builder.fsub)),
+        ]
         return _put(context, builder, numbers, places, results)
 
     return types.void(work, at, step, to, imaginary), build

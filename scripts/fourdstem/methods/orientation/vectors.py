@@ -191,7 +191,9 @@ def _build_tilts(context, builder, signature, arguments):
     first, *values, slot = scalars(context, builder, signature, arguments)
     end, more, about_x, about_y, factor, top, d, pixels = (spread(builder, value, TILTS) for value in values)
     zero, whole = ir.Constant(end.type, None), ir.VectorType(INDEX, TILTS)
-    x = product_sum(builder, more, *((a, _constant(b, DOUBLE)) for a, b in zip((about_x, about_y), TILTED, strict=True)))
+    x = product_sum(
+        builder, more, *((a, _constant(b, DOUBLE)) for a, b in zip((about_x, about_y), TILTED, strict=True))
+    )
     series = _constant([-0.3125] * TILTS, DOUBLE)
     for term in (0.375, -0.5, 1.0):
         series = product_sum(builder, _constant([term] * TILTS, DOUBLE), (series, x))
