@@ -178,7 +178,7 @@ def test_a_look_around_equals_templates_made_as_a_whole(gold, truth, patterns):
             value = np.zeros(10)
             tilted(here, step, reflections, room[2], value)
             about(here, step, reflections, detector, room[2], value)
-            assert np.abs(value - expected).max() < 0.01 * np.abs(np.array(expected) - middle).max()
+            assert np.abs(value - expected).max() < 0.03 * np.abs(np.array(expected) - middle).max()
 
 
 def test_convolution_equals_that_of_scipy():

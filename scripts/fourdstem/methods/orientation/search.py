@@ -91,31 +91,36 @@ def search(quaternion, steps, reflections, detector):
             break
         tilted(here, step, reflections, room[2], value)
         turned(here, step, reflections, detector, room[2], value)
-        # The top first, as it is mostly higher than any direction; then the best of all directions, not the first that
-        # helps: a turned pattern then climbs the turned way.
+        direction, highest = _best_direction(q, best, value, step, quaternion, nearest)
         top = _top(best, value)
-        far = np.sqrt((top**2).sum())
-        highest, moved = best, False
-        for i in range(len(value)):
-            if value[i] > highest and abs((_rotated(q, _AXES[i], step) * quaternion).sum()) >= nearest:
-                highest, direction = value[i], i
-                moved = True
-        if far > 0:
-            trial = _rotated(q, top / far, far * step)
-            if abs((trial * quaternion).sum()) >= nearest:
-                found = match(trial, reflections, detector, there, room)
-                if found > highest:
-                    q, best, here, there = trial, found, there, here
-                    moved, highest = far > 1, np.inf
-        if moved and highest < np.inf:
+        far, moved, found = np.sqrt((top**2).sum()), direction >= 0, best
+        trial = _rotated(q, top / max(far, 1e-30), far * step)
+        if far > 0 and abs((trial * quaternion).sum()) >= nearest:
+            found = match(trial, reflections, detector, there, room)
+        if found > highest:
+            moved = far > 1
+        elif moved:
             trial = _rotated(q, _AXES[direction], step)
             found = match(trial, reflections, detector, there, room)
             moved = found > best
-            if moved:
-                q, best, here, there = trial, found, there, here
+        if found > best:
+            q, best, here, there = trial, found, there, here
         if not moved:
             step *= _SHRINK
     return q, best
+
+
+@numba.njit(nogil=True, cache=True)
+def _best_direction(q, best, value, step, start, nearest):
+    """Direction of the highest value above ``best`` that is not too far from where the search began (-1), and value.
+
+    The best of all directions, not the first that helps: a turned pattern then climbs the turned way.
+    """
+    direction = -1
+    for i in range(len(value)):
+        if value[i] > best and abs((_rotated(q, _AXES[i], step) * start).sum()) >= nearest:
+            direction, best = i, value[i]
+    return direction, best
 
 
 @numba.njit(nogil=True, cache=True)
@@ -208,20 +213,10 @@ def match(quaternion, reflections, detector, shown, room):
     """Q ‖B‖ c of one orientation; 0 where the pattern would show none of its reflections. Fills ``shown``."""
     (g, row, table, optics), (explained, seen, per_ring) = reflections, detector
     (number, kept, index, share), (lab, slots, sums) = shown, room
-    s_max, wavenumber, pixel, r_min, r_max = optics
-    m = _matrix(quaternion)
+    _, _, pixel, r_min, r_max = optics
     ny, nx = explained.shape
-    last = table.shape[1] - 1
-    middle, scale = last / 2, 1 / pixel
-    for i in range(g.shape[1]):  # without branches, so that vectors can be used
-        gz = m[0, 2] * g[0, i] + m[1, 2] * g[1, i] + m[2, 2] * g[2, i]
-        gy = m[0, 1] * g[0, i] + m[1, 1] * g[1, i] + m[2, 1] * g[2, i]
-        gx = m[0, 0] * g[0, i] + m[1, 0] * g[1, i] + m[2, 0] * g[2, i]
-        # s = (k² - |k + g|²) / (2 |k + g|), |k + g|² = k² + 2 k g_z + g²
-        more = 2 * wavenumber * gz + g[3, i]
-        lab[0, i], lab[1, i], lab[2, i] = gx, gy, gz
-        lab[3, i] = np.sqrt(gx * gx + gy * gy) * scale
-        lab[4, i] = (1 - more / (2 * np.sqrt(wavenumber * wavenumber + more)) / s_max) * middle
+    last, scale = table.shape[1] - 1, 1 / pixel
+    _place(quaternion, g, optics, last, lab)
     product, norm2, count, rings = 0.0, 0.0, 0, 0
     for i in range(g.shape[1]):
         radius, place = lab[3, i], lab[4, i]
@@ -250,6 +245,23 @@ def match(quaternion, reflections, detector, shown, room):
         norm2 -= sums[slot, 0] ** 2 * share[slot]
         slots[index[slot, 2]] = -1
     return product / np.sqrt(norm2) if norm2 > 1e-12 else 0.0
+
+
+@numba.njit(nogil=True, cache=True)
+def _place(quaternion, g, optics, last, lab):
+    """Fill ``lab`` with x, y, z of g, its radius in px, and where it lies in a table whose last entry is ``last``."""
+    s_max, wavenumber, pixel, _, _ = optics
+    m = _matrix(quaternion)
+    middle, scale = last / 2, 1 / pixel
+    for i in range(g.shape[1]):  # without branches, so that vectors can be used
+        gz = m[0, 2] * g[0, i] + m[1, 2] * g[1, i] + m[2, 2] * g[2, i]
+        gy = m[0, 1] * g[0, i] + m[1, 1] * g[1, i] + m[2, 1] * g[2, i]
+        gx = m[0, 0] * g[0, i] + m[1, 0] * g[1, i] + m[2, 0] * g[2, i]
+        # s = (k² - |k + g|²) / (2 |k + g|), |k + g|² = k² + 2 k g_z + g²
+        more = 2 * wavenumber * gz + g[3, i]
+        lab[0, i], lab[1, i], lab[2, i] = gx, gy, gz
+        lab[3, i] = np.sqrt(gx * gx + gy * gy) * scale
+        lab[4, i] = (1 - more / (2 * np.sqrt(wavenumber * wavenumber + more)) / s_max) * middle
 
 
 @numba.njit(nogil=True, cache=True)

@@ -119,9 +119,7 @@ def spots(crystals: list[Crystal], optics: Optics, rings: Rings, valid: np.ndarr
     # Σ over rings of (pixels of a disk of radius R there)² is 16 R³ / 3, that of its π R² pixels in one ring π² R⁴.
     # ``seen`` holds squares of the soft-edged disk, the ring mean takes the disk itself.
     spread = max(1.0, 3 * np.pi**2 * _DISK * radius_px / 16) * ((disk**2).sum() / disk.sum()) ** 2
-    ring = np.where(inside > 0, radius.astype(int), -1)
-    pixels = np.bincount(radius.astype(int).ravel(), inside.ravel())
-    order = np.argsort(ring, axis=None, kind="stable")[np.count_nonzero(ring < 0) :]
+    ring, order, pixels = _by_ring(radius.astype(int), inside)
     return Spots(
         g=np.concatenate([part[0] for part in found]),
         amplitude=np.stack([strength**p for p in powers]),
@@ -134,7 +132,7 @@ def spots(crystals: list[Crystal], optics: Optics, rings: Rings, valid: np.ndarr
         inside=inside,
         weight=np.where(inside > 0, 1 / np.maximum(share, 1e-6), 0).astype(np.float32),
         ring=ring,
-        order=order.astype(np.uint32),
+        order=order,
         first=np.cumsum([0, *pixels]).astype(int),
         per_ring=pixels * spread,
         box=box,
@@ -144,6 +142,13 @@ def spots(crystals: list[Crystal], optics: Optics, rings: Rings, valid: np.ndarr
         power=power,
         final=final,
     )
+
+
+def _by_ring(radius: np.ndarray, inside: np.ndarray) -> tuple:
+    """Ring of each pixel, pixels by ring, and their numbers: see `Spots`."""
+    ring = np.where(inside > 0, radius, -1)
+    order = np.argsort(ring, axis=None, kind="stable")[np.count_nonzero(ring < 0) :]
+    return ring, order.astype(np.uint32), np.bincount(radius.ravel(), inside.ravel())
 
 
 def _for_the_final_place(optics: Optics, power: float) -> tuple[np.ndarray, float]:
