@@ -102,8 +102,7 @@ class Spots:
 def spots(crystals: list[Crystal], optics: Optics, rings: Rings, valid: np.ndarray, power: float) -> Spots:
     """Prepare the refinement on patterns with these valid pixels (detector_y, detector_x)."""
     r_min, r_max = rings.radius[0] - rings.width / 2, rings.radius[-1] + rings.width / 2
-    y, x = (np.arange(n) - (n - 1) / 2 for n in valid.shape)
-    radius = np.hypot(y[:, None], x)
+    radius = np.hypot(*np.ix_(*(np.arange(n) - (n - 1) / 2 for n in valid.shape)))
     inside = ((np.asarray(valid) != 0) & (radius >= r_min) & (radius <= r_max)).astype(np.float32)
     radius_px = max(optics.disk_px, 1.0)
     box, disk = _kernel(_BOX * radius_px), _kernel(_DISK * radius_px)
