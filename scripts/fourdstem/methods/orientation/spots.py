@@ -106,9 +106,7 @@ def spots(crystals: list[Crystal], optics: Optics, rings: Rings, valid: np.ndarr
     inside = ((np.asarray(valid) != 0) & (radius >= r_min) & (radius <= r_max)).astype(np.float32)
     radius_px = max(optics.disk_px, 1.0)
     box, disk = _kernel(_BOX * radius_px), _kernel(_DISK * radius_px)
-    seen, share = np.empty_like(inside), np.empty_like(inside)
-    convolve(inside, disk**2, seen)
-    convolve(inside, box, share)
+    seen, share = _around(inside, disk**2), _around(inside, box)
     g_max = (r_max + radius_px) * optics.pixel
     found = [rods(c, g_max, optics.wavelength, optics.thickness, optics.intensity) for c in crystals]
     strength = np.concatenate([part[1] / part[1].max(initial=1e-30) for part in found])
@@ -141,6 +139,13 @@ def spots(crystals: list[Crystal], optics: Optics, rings: Rings, valid: np.ndarr
         power=power,
         final=final,
     )
+
+
+def _around(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """Sums of a kernel around every pixel."""
+    out = np.empty_like(image)
+    convolve(image, kernel, out)
+    return out
 
 
 def _by_ring(radius: np.ndarray, inside: np.ndarray) -> tuple:
