@@ -28,6 +28,7 @@ BASE = {
     "jit",
     "cache",
     "networks",
+    "vectors",
 }
 ALLOWED = {
     "__init__": set(),
@@ -43,6 +44,7 @@ ALLOWED = {
     "crystal": {"errors", "calibration", "jit"},
     "rotations": {"crystal"},
     "networks": {"errors"},
+    "vectors": set(),
     "methods": BASE,
     "watch": set(),
     "formats": {"calibration", "errors", "files", "schema", "watch"},

@@ -7,7 +7,8 @@ from test_crystal import build
 from test_orientation import DISK, OPTICS, PIXEL, SIZE, from_diffsims, random_orientations
 
 from fourdstem.methods import orientation as method
-from fourdstem.methods.orientation import azimuth, candidates, matching, polar, rotations
+from fourdstem.methods.orientation import azimuth, candidates, matching, polar, rotations, transform
+from fourdstem.methods.orientation.vectors import LANES
 
 LENS = matching.Optics(OPTICS.wavelength_angstrom, PIXEL, DISK, 1e-3, 0.0, 100.0)
 RINGS = polar.choose_rings(4, (SIZE - 1) / 2, DISK)
@@ -32,15 +33,13 @@ def matched(gold):
 @pytest.mark.parametrize("size", [16, 64, 128, 192, 256, 512, 768])
 def test_the_transform_is_the_sum_of_its_frequencies(size):
     rng = np.random.default_rng(size)
-    series = rng.normal(size=(2, size, 5)).astype(np.float32)
-    angle = 2 * np.pi * np.arange(size) / size
-    cos, sin = np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
+    series = rng.normal(size=(2, size, LANES)).astype(np.float32)
     expected = np.fft.ifft(series[0] + 1j * series[1], axis=0) * size
-    transforms = [azimuth.inverse_transform] + [azimuth.inverse_transform.py_func] * (size < 100)
-    for transform in transforms:
-        work = np.concatenate([series.reshape(2, -1), np.empty((2, size * 5), np.float32)])
-        real, imaginary = transform(work, size, 5, cos, sin)
-        assert np.abs(real.reshape(size, 5) + 1j * imaginary.reshape(size, 5) - expected).max() < 1e-4 * size**0.5
+    for inverse in (azimuth.inverse_transform, azimuth.inverse_transform.py_func):
+        work = np.concatenate([series.reshape(2, -1), np.empty((2, size * LANES), np.float32)])
+        at = inverse(work, size, azimuth.turns_of(size))
+        real, imaginary = work.reshape(-1)[at : at + 2 * size * LANES].reshape(2, size, LANES)
+        assert np.abs(real + 1j * imaginary - expected).max() < 1e-4 * size**0.5
 
 
 def test_every_number_of_azimuths_can_be_transformed():
@@ -53,7 +52,7 @@ def test_every_number_of_azimuths_can_be_transformed():
 
 def test_the_peaks_are_the_highest_of_each_curve_and_alike_on_both_paths():
     rng = np.random.default_rng(0)
-    azimuths, templates, patterns, apart = 64, 3, 8, 2
+    azimuths, templates, patterns, apart = 64, 3, 2 * LANES, 2
     count = azimuth.harmonics(azimuths)
     decay = np.exp(-np.arange(1, count + 1) / 12)[:, None, None]
     product = (np.concatenate([decay, decay]) * rng.normal(size=(2 * count, templates, 2 * patterns))).astype(
@@ -64,10 +63,13 @@ def test_the_peaks_are_the_highest_of_each_curve_and_alike_on_both_paths():
     value = product[..., :patterns] + 1j * product[..., patterns:]
     spectrum[1 : count + 1], spectrum[: -count - 1 : -1] = value[:count], value[count:]
     both = np.fft.ifft(spectrum, axis=0) * azimuths
-    angle = 2 * np.pi * np.arange(azimuths) / azimuths
-    tables = np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
+    room, turns = np.empty((4, azimuths * LANES), np.float32), azimuth.turns_of(azimuths)
     score, place = np.empty((2, templates, 2, 2, patterns), np.float32)
-    azimuth.peaks(product, norm, apart, *tables, score, place)
+    interpreted = np.empty((2, templates, 2, 2, patterns), np.float32)
+    azimuth.peaks(product, norm, apart, turns, room, score, place)
+    azimuth.peaks.py_func(product, norm, apart, turns, room, *interpreted)
+    assert np.allclose(interpreted[0], score, atol=1e-4)
+    assert np.allclose(interpreted[1], place, atol=1e-2)
     again = azimuth.peaks_torch(torch.from_numpy(product), torch.from_numpy(norm), apart)
     assert np.allclose(again[0], score, atol=1e-4)
     assert np.allclose(again[1], place, atol=1e-2)
@@ -115,6 +117,23 @@ def test_candidates_equal_a_search_over_all_peaks(gold, matched):
                 assert phase == 0
                 assert value == left.max()
                 left[method.misorientation_deg(quaternion, everything[:, :, :, b], gold) < 5] = 0
+
+
+def test_a_curve_without_a_second_peak_has_none():
+    azimuths, lanes = 64, np.arange(LANES)
+    curve = np.cos(2 * np.pi * (np.arange(azimuths)[:, None] - lanes) / azimuths).astype(np.float32)
+    score, place = np.full((2, 2, LANES), -1, np.float32)
+    transform.highest(curve, 0, azimuths, 3.0, score, place, 0, LANES)
+    assert np.allclose(score, [[1], [0]])
+    assert np.allclose(place[0], lanes, atol=1e-3)
+    norm = np.zeros((2, 1, azimuths), np.float32)
+    norm[0], product = 1, np.zeros((2 * azimuth.harmonics(azimuths), 1, 2 * LANES), np.float32)
+    product[0, 0, :LANES], product[azimuth.harmonics(azimuths), 0, :LANES] = 0.5, 0.5
+    room = np.empty((4, azimuths * LANES), np.float32)
+    score, place = np.full((2, 1, 2, 2, LANES), -1, np.float32)
+    azimuth.peaks(product, norm, 3, azimuth.turns_of(azimuths), room, score, place)
+    assert np.allclose(score[0, 0], [[1] * LANES, [0] * LANES], atol=1e-5)
+    assert np.allclose(score[0, 1], 0)
 
 
 def test_few_templates_leave_candidates_missing(gold, matched):

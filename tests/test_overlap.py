@@ -10,7 +10,7 @@ from test_dynamical_patterns import FIXTURE, OPTICS, patterns
 from fourdstem.cube import Cube
 from fourdstem.methods import orientation as method
 from fourdstem.methods.orientation import index, overlap
-from fourdstem.methods.orientation.spots import convolve
+from fourdstem.methods.orientation.filtering import convolve
 
 COUNT = 40
 PRECESSED = dataclasses.replace(OPTICS, precession_mrad=float(FIXTURE["precession_mrad"][1]))

@@ -9,8 +9,9 @@ from test_crystal import build
 from test_orientation import COARSE, DISK, OPTICS, PIXEL, SIZE, cube_of, from_diffsims, random_orientations
 
 from fourdstem.methods import orientation as method
-from fourdstem.methods.orientation import matching, polar, refinement, rotations, templates
-from fourdstem.methods.orientation.spots import _kernel, convolve
+from fourdstem.methods.orientation import filtering, matching, polar, refinement, rotations, search, templates
+from fourdstem.methods.orientation.filtering import convolve
+from fourdstem.methods.orientation.spots import _kernel
 from fourdstem.methods.orientation.spots import spots as spots_of
 
 LENS = matching.Optics(OPTICS.wavelength_angstrom, PIXEL, DISK, 1e-3, 0.0, 100.0)
@@ -61,8 +62,19 @@ def disks(gold, valid=None):
 
 
 def reflections_of(spots):
-    g = np.column_stack([spots.g, (spots.g**2).sum(axis=1)])
-    return ((g, spots.amplitude[0], spots.row, spots.table[0], (spots.s_max[0], *spots.optics)),)
+    where = np.ascontiguousarray(np.column_stack([spots.g, (spots.g**2).sum(axis=1), spots.amplitude[0]]).T)
+    return where, spots.row, spots.table[0], (spots.s_max[0], *spots.optics)
+
+
+def detector_of(spots, pattern):
+    """What `search` asks of a pattern, and its norm."""
+    explained, _, norm = prepared(pattern, spots)
+    return (explained, spots.seen, spots.per_ring), norm
+
+
+def prepared(pattern, spots, prepare=filtering.prepare):
+    rings = spots.ring, spots.order, spots.first
+    return prepare(pattern, spots.inside, (spots.box, spots.disk), spots.weight, rings, spots.power, True)
 
 
 def refined(pattern, spots, symmetry, starts):
@@ -125,7 +137,7 @@ def test_a_dark_or_constant_pattern_leaves_candidates_as_they_are(gold, truth, s
 
 def test_the_score_of_drawn_disks_equals_their_correlation_with_the_pattern(gold, truth, patterns):
     spots = disks(gold)
-    explained, norm = refinement.prepare(patterns[0], spots)
+    detector, norm = detector_of(spots, patterns[0])
     lab = spots.g @ rotations.to_matrix(truth[0])
     amplitude = spots.amplitude[0] * templates.relrod(
         lab, LENS.wavelength, np.full(len(lab), 100.0), 0.0, np.hypot(1e-3, np.deg2rad(0.5))
@@ -135,19 +147,38 @@ def test_the_score_of_drawn_disks_equals_their_correlation_with_the_pattern(gold
         template += a * np.clip(1.2 * DISK + 0.5 - np.hypot(rows[0] - y, rows[1] - x), 0, 1)
     pattern = np.zeros((SIZE, SIZE), np.float32)
     convolve(patterns[0] * spots.inside, spots.box, pattern)
-    norm_again = refinement.flatten(pattern, spots.weight, spots.ring, 0.25)
+    rings = spots.ring, spots.order, spots.first
+    norm_again = filtering.flatten(pattern, spots.weight, rings, 0.25, np.empty_like(pattern))
     for ring in range(spots.ring.max() + 1):
         chosen = spots.ring == ring
         template[chosen] -= template[chosen].mean() if chosen.any() else 0
     template[spots.ring < 0] = 0
     expected = (template * pattern).sum() / np.linalg.norm(template)
-    rest = *reflections_of(spots), (explained, spots.seen, spots.per_ring)
-    rest = *rest, (np.empty((4, len(spots.g))), np.empty(len(spots.per_ring)))
+    reflections = reflections_of(spots)
+    rest = reflections, detector, search._shown(reflections), search._room(reflections, detector)
     assert norm_again == norm
-    assert refinement.match(truth[0], *rest) == pytest.approx(
+    assert search.match(truth[0], *rest) == pytest.approx(
         expected, rel=0.12
     )  # disks of neighbouring rings share a mean
-    assert refinement.match.py_func(truth[0], *rest) == pytest.approx(refinement.match(truth[0], *rest))
+    assert search.match.py_func(truth[0], *rest) == pytest.approx(search.match(truth[0], *rest))
+
+
+def test_a_look_around_equals_templates_made_as_a_whole(gold, truth, patterns):
+    spots = disks(gold)
+    (detector, _), reflections = detector_of(spots, patterns[2]), reflections_of(spots)
+    here, there, room = search._shown(reflections), search._shown(reflections), search._room(reflections, detector)
+    start = turned(truth[2:3], 0.7)[0]
+    middle = search.match(start, reflections, detector, here, room)
+    for step in np.deg2rad([0.5, 0.1]):
+        expected = [
+            search.match(search._rotated(start, axis, step), reflections, detector, there, room)
+            for axis in search._AXES
+        ]
+        for tilted, about in ((search.tilted, search.turned), (search.tilted.py_func, search.turned.py_func)):
+            value = np.zeros(10)
+            tilted(here, step, reflections, room[2], value)
+            about(here, step, reflections, detector, room[2], value)
+            assert np.abs(value - expected).max() < 0.03 * np.abs(np.array(expected) - middle).max()
 
 
 def test_convolution_equals_that_of_scipy():
@@ -162,44 +193,54 @@ def test_convolution_equals_that_of_scipy():
 def test_between_pixels_a_parabola_is_met_exactly():
     y, x = np.mgrid[:9, :9].astype(np.float32)
     image = (3 - 0.2 * (y - 4.3) ** 2 - 0.1 * (x - 3.8) ** 2).astype(np.float32)
-    for cubic in (refinement._cubic, refinement._cubic.py_func):
-        assert cubic(image, 4.6, 3.1) == pytest.approx(3 - 0.2 * 0.3**2 - 0.1 * 0.7**2, abs=1e-5)
+    for between in (search.between, search.between.py_func):
+        assert between(image, 4.6, 3.1) == pytest.approx(3 - 0.2 * 0.3**2 - 0.1 * 0.7**2, abs=1e-5)
 
 
 def test_a_step_of_the_search_is_a_rotation_about_a_lab_axis(truth):
-    for axis in refinement._AXES:
+    for axis in search._AXES:
         assert np.linalg.norm(axis) == pytest.approx(1)
         by = np.array([np.cos(0.1), *(np.sin(0.1) * axis)])
-        for rotated in (refinement._rotated, refinement._rotated.py_func):
+        for rotated in (search._rotated, search._rotated.py_func):
             assert np.allclose(rotated(truth[0], axis, 0.2), rotations.multiply(truth[0], by))
-    assert np.allclose(refinement._matrix.py_func(truth[0]), rotations.to_matrix(truth[0]))
+    assert np.allclose(search._matrix.py_func(truth[0]), rotations.to_matrix(truth[0]))
 
 
 def test_the_compiled_search_equals_the_interpreted_one(gold, truth, patterns):
     spots = disks(gold)
-    explained, _ = refinement.prepare(patterns[1], spots)
+    detector, _ = detector_of(spots, patterns[1])
     steps = STEP, np.deg2rad(0.1), spots.reach
-    rest = steps, *reflections_of(spots), (explained, spots.seen, spots.per_ring)
+    rest = steps, reflections_of(spots), detector
     start = turned(truth[1:2], 0.8)[0]
-    compiled, interpreted = refinement.search(start, *rest), refinement.search.py_func(start, *rest)
+    compiled, interpreted = search.search(start, *rest), search.search.py_func(start, *rest)
     assert np.allclose(compiled[0], interpreted[0])
     assert compiled[1] == pytest.approx(interpreted[1])
-    sums = patterns[1] * spots.inside
-    again = sums.copy()
-    norm = refinement.flatten(sums, spots.weight, spots.ring, 0.25)
-    assert refinement.flatten.py_func(again, spots.weight, spots.ring, 0.25) == pytest.approx(norm, rel=1e-4)
+    both = prepared(patterns[1], spots), prepared(patterns[1], spots, filtering.prepare.py_func)
+    assert all(np.allclose(one, other, atol=1e-4) for one, other in zip(*both, strict=True))
+    one, other = np.empty((2, *patterns[1].shape), np.float32)
+    sums, again = patterns[1] * spots.inside, patterns[1] * spots.inside
+    given = spots.weight, (spots.ring, spots.order, spots.first), 0.25
+    norm = filtering.flatten(sums, *given, one)
+    assert filtering.flatten.py_func(again, *given, other) == pytest.approx(norm, rel=1e-4)
     assert np.allclose(sums, again, atol=1e-4)
+    assert np.allclose(one, other, atol=1e-4)
+
+
+def test_the_pattern_for_the_final_place_is_that_of_twice_the_power(gold, patterns):
+    spots = disks(gold)
+    _, final, _ = prepared(patterns[0], spots)
+    sharper, _, _ = prepared(patterns[0], dataclasses.replace(spots, power=0.5))
+    assert np.allclose(final, sharper, atol=1e-4 * sharper.max())
 
 
 def test_the_top_of_a_paraboloid_is_found_from_what_a_round_sees():
     top, bend = np.array([0.6, -0.4, 0.7]), np.array([[-2.0, 0.8, 0.0], [0.8, -1.0, 0.0], [0.0, 0.0, -1.5]])
-    places = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [1, -1, 0]]) / np.sqrt([[1], [1], [1], [2], [2]])
 
     def height(place):
         return 5 + 0.5 * (place - top) @ bend @ (place - top)
 
-    values = np.array([height(sign * place) for sign in (1, -1) for place in places])
-    for function in (refinement._top, refinement._top.py_func):
+    values = np.array([height(axis) for axis in search._AXES])
+    for function in (search._top, search._top.py_func):
         assert np.allclose(function(height(np.zeros(3)), values), top)
 
 

@@ -11,12 +11,12 @@ from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
 from fourdstem.methods.nonlocal_average.arrays import BLOCK, LINE, PIECE, TALL
+from fourdstem.vectors import INDEX, LANE, ONCE, data, load, spread, vector
 
 LANES = 16  # numbers in the widest vectors of float32 that there are
 SUMS = 2 * TALL  # made together of the same patterns
 PARTNERS = 5  # ten sums, two patterns, five partners: no sum waits for itself, and all stay in registers
-FLOAT, LANE, INDEX = ir.FloatType(), ir.IntType(32), ir.IntType(64)
-ONCE = ("contract",)  # multiply and add may be rounded once
+FLOAT = ir.FloatType()
 
 
 def ten_squares(values, i, j, partner, stride, out, at):
@@ -57,7 +57,7 @@ def _ten_squares(_, values, i, j, partner, stride, out, at):
 
 def _build_squares(context, builder, signature, arguments):
     """Write what `ten_squares` says, for LLVM."""
-    values, out = _data(context, builder, signature, arguments)
+    values, out = data(context, builder, signature, arguments)
     *own, partner, stride, at = (
         context.cast(builder, arguments[n], signature.args[n], types.int64) for n in (1, 2, 3, 4, 6)
     )
@@ -67,14 +67,14 @@ def _build_squares(context, builder, signature, arguments):
     with cgutils.for_range(builder, INDEX(BLOCK // LANES), intp=INDEX) as loop:
         step = builder.mul(loop.index, INDEX(LANES))
         mine, theirs = (
-            [_load(builder, values, builder.add(begin, step), LANES) for begin in some] for some in (own, others)
+            [load(builder, values, builder.add(begin, step), LANES) for begin in some] for some in (own, others)
         )
         for n, total in enumerate(sums):
             apart = builder.fsub(mine[n // PARTNERS], theirs[n % PARTNERS])
             square = builder.fmul(apart, apart, flags=ONCE)
             builder.store(builder.fadd(builder.load(total), square, flags=ONCE), total)
     totals = [builder.load(total) for total in sums] + [zero] * (LANES - len(sums))
-    target = _vector(builder, out, at, LANES)
+    target = vector(builder, out, at, LANES)
     before = builder.load(target)
     before.align = 8
     more = builder.fpext(_lane_sums(builder, totals), ir.VectorType(ir.DoubleType(), LANES))
@@ -129,49 +129,21 @@ def _weighted(_, values, place, weight, count, out):
 
 def _build_sums(context, builder, signature, arguments):
     """Write what `weighted` says, for LLVM."""
-    values, place, weight, out = _data(context, builder, signature, arguments)
+    values, place, weight, out = data(context, builder, signature, arguments)
     count = context.cast(builder, arguments[3], signature.args[3], types.int64)
     zero = ir.Constant(ir.VectorType(FLOAT, PIECE), None)
     sums = [cgutils.alloca_once_value(builder, zero) for _ in range(SUMS)]
     with cgutils.for_range(builder, count, intp=INDEX) as loop:
         at = builder.mul(builder.load(builder.gep(place, [loop.index])), INDEX(PIECE))
-        pattern = _load(builder, values, at, PIECE)
+        pattern = load(builder, values, at, PIECE)
         for n, total in enumerate(sums):
             own = builder.load(builder.gep(weight, [builder.add(builder.mul(loop.index, INDEX(SUMS)), INDEX(n))]))
-            product = builder.fmul(_spread(builder, own), pattern, flags=ONCE)
+            product = builder.fmul(spread(builder, own, PIECE), pattern, flags=ONCE)
             builder.store(builder.fadd(builder.load(total), product, flags=ONCE), total)
     for n, total in enumerate(sums):
-        stored = builder.store(builder.load(total), _vector(builder, out, INDEX(n * PIECE), PIECE))
+        stored = builder.store(builder.load(total), vector(builder, out, INDEX(n * PIECE), PIECE))
         stored.align = 4
     return context.get_dummy_value()
-
-
-def _data(context, builder, signature, arguments):
-    """Return where the numbers of the arrays among the arguments begin; they are taken to lie together."""
-    arrays = [(kind, value) for kind, value in zip(signature.args, arguments, strict=True) if hasattr(kind, "layout")]
-    known = types.float32, types.float64, types.int64
-    if any(kind.layout != "C" or kind.dtype not in known for kind, _ in arrays):
-        raise TypeError(f"not C-contiguous float32, float64 or int64: {signature.args}")
-    return [context.make_array(kind)(context, builder, value).data for kind, value in arrays]
-
-
-def _vector(builder, numbers, at, length):
-    """Return where some numbers begin, as a vector."""
-    return builder.bitcast(builder.gep(numbers, [at]), ir.VectorType(numbers.type.pointee, length).as_pointer())
-
-
-def _load(builder, numbers, at, length):
-    """Return some numbers as a vector, wherever they lie."""
-    loaded = builder.load(_vector(builder, numbers, at, length))
-    loaded.align = 4
-    return loaded
-
-
-def _spread(builder, number):
-    """Return a vector of one number."""
-    nothing = ir.Constant(ir.VectorType(FLOAT, PIECE), ir.Undefined)
-    first = builder.insert_element(nothing, number, LANE(0))
-    return builder.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(LANE, PIECE), None))
 
 
 def copy(numbers, out):
@@ -193,8 +165,8 @@ def _compiled_copy(numbers, out):
 @intrinsic
 def _copy(_, numbers, out):
     def build(context, builder, signature, arguments):
-        source, target = _data(context, builder, signature, arguments)
-        stored = builder.store(_load(builder, source, INDEX(0), PIECE), _vector(builder, target, INDEX(0), PIECE))
+        source, target = data(context, builder, signature, arguments)
+        stored = builder.store(load(builder, source, INDEX(0), PIECE), vector(builder, target, INDEX(0), PIECE))
         stored.align = LINE
         stored.set_metadata("nontemporal", builder.module.add_metadata([LANE(1)]))
         return context.get_dummy_value()

@@ -1,8 +1,7 @@
 """From Fourier coefficients over azimuth to the highest peaks of every template's correlation.
 
-A transform is done for all patterns of a unit at a time: the innermost loop runs over patterns, so that every step
-is a vector instruction. A and B, the two real correlations of `matching`, are the real and the imaginary part of
-one complex transform.
+A transform is done for `LANES` patterns at a time, side by side in a vector: see `transform`. A and B, the two real
+correlations of `matching`, are the real and the imaginary part of one complex transform.
 """
 
 import numba
@@ -10,6 +9,8 @@ import numpy as np
 import torch
 
 from fourdstem import jit  # noqa: F401  compiled code is cached safely
+from fourdstem.methods.orientation.transform import curves, highest, move, radix2, radix3, radix4
+from fourdstem.methods.orientation.vectors import LANES, TALL, WIDE, multiply, multiply_one
 
 PEAKS = 2
 
@@ -60,158 +61,116 @@ def peaks_torch(product: torch.Tensor, inverse_norm: torch.Tensor, apart: int) -
 
 
 @numba.njit(nogil=True, cache=True)
-def peaks(product, inverse_norm, apart, cos, sin, score, place):
+def peaks(product, inverse_norm, apart, turns, work, score, place):
     """Find the two highest peaks over azimuth, of every template and of its mirror image, for every pattern.
 
     Parameters
     ----------
     product : ndarray of float32, shape (2 harmonic, template, 2 patterns)
-        Coefficients of frequencies 1, 2, …, then of -1, -2, …; real parts, then imaginary parts.
+        Coefficients of frequencies 1, 2, …, then of -1, -2, …; real parts, then imaginary parts. The number of
+        patterns is a multiple of `LANES`.
     inverse_norm : ndarray of float32, shape (2, template, azimuth)
         What curves are multiplied by: templates, then mirror images.
     apart : int
         The second peak is a local maximum more than so many bins from the first.
-    cos, sin : ndarray of float32, shape (azimuth,)
+    turns : ndarray of float32, shape (azimuth, 6)
+        From `turns_of`.
+    work : ndarray of float32, shape (4, azimuth * LANES)
+        Room; vectors that lie across lines of the cache take half as long again.
     score : ndarray of float32, shape (template, 2, peak, patterns)
         Filled with heights; a missing second peak is 0.
     place : ndarray of float32, shape (template, 2, peak, patterns)
         Filled with azimuths in bins, refined by a parabola.
     """
-    count, azimuths, patterns = product.shape[0] // 2, inverse_norm.shape[2], product.shape[2] // 2
-    work = np.empty((4, azimuths * patterns), np.float32)
-    curve = np.empty((azimuths, patterns), np.float32)
-    for t in range(product.shape[1]):
-        work[:2] = 0
-        for k in range(count):
-            for into, frequency in ((k + 1, k), (azimuths - k - 1, count + k)):
-                row, real, imaginary = product[frequency, t], work[0], work[1]
-                for i in range(patterns):
-                    real[into * patterns + i] = row[i]
-                    imaginary[into * patterns + i] = row[patterns + i]
-        real, imaginary = inverse_transform(work, azimuths, patterns, cos, sin)
-        for mirror in range(2):
-            sign = np.float32(1 - 2 * mirror)
-            for a in range(azimuths):
-                into, scale = curve[a], inverse_norm[mirror, t, a]
-                one, other = real[a * patterns : (a + 1) * patterns], imaginary[a * patterns : (a + 1) * patterns]
-                for i in range(patterns):
-                    into[i] = scale * (one[i] + sign * other[i])
-            _two_highest(curve, apart, score[t, mirror], place[t, mirror])
+    count, templates, patterns = product.shape[0] // 2, product.shape[1], product.shape[2] // 2
+    azimuths = inverse_norm.shape[2]
+    half, row = azimuths * LANES, 2 * patterns
+    for t in range(templates):
+        for first in range(0, patterns, LANES):
+            for n in range(LANES):  # frequencies 0 and Nyquist's
+                for frequency in (0, azimuths // 2):
+                    work[0, frequency * LANES + n] = work[1, frequency * LANES + n] = 0
+            for k in range(count):
+                for into, frequency in ((k + 1, k), (azimuths - k - 1, count + k)):
+                    at = (frequency * templates + t) * row + first
+                    move(product, at, work, into * LANES)
+                    move(product, at + patterns, work, into * LANES + half)
+            at = inverse_transform(work, azimuths, turns)
+            curve = 2 * half - at
+            norms = t * azimuths, (templates + t) * azimuths
+            curves(work, at, half, inverse_norm, norms[0], norms[1], azimuths, curve)
+            for mirror in range(2):
+                to = (2 * t + mirror) * PEAKS * patterns + first
+                highest(work, curve + mirror * half, azimuths, float(apart), score, place, to, patterns)
 
 
 @numba.njit(nogil=True, cache=True)
-def _two_highest(curve, apart, score, place):
-    azimuths, patterns = curve.shape
-    # Bins are kept as float32 like the values: one width lets the compiler use vectors.
-    first, second = np.zeros(patterns, np.float32), -np.ones(patterns, np.float32)
-    high, next_high = curve[0].copy(), np.zeros(patterns, np.float32)
-    for a in range(1, azimuths):
-        here, at = curve[a], np.float32(a)
-        for i in range(patterns):
-            first[i] = at if here[i] > high[i] else first[i]
-            high[i] = max(here[i], high[i])
-    near, whole = np.float32(apart), np.float32(azimuths)
-    for a in range(azimuths):
-        before, here, after, at = curve[a - 1], curve[a], curve[(a + 1) % azimuths], np.float32(a)
-        for i in range(patterns):
-            value, best = here[i], next_high[i]
-            distance = abs(at - first[i])
-            taken = (min(distance, whole - distance) > near) & (value > max(before[i], after[i], best))
-            second[i] = at if taken else second[i]
-            next_high[i] = value if taken else best
-    for i in range(patterns):
-        score[0, i], score[1, i] = high[i], next_high[i]
-        for peak, at in ((0, int(first[i])), (1, int(second[i]))):
-            left, middle, right = curve[at - 1, i], curve[at, i], curve[(at + 1) % azimuths, i]
-            bend = left - 2 * middle + right
-            place[peak, i] = at + (np.float32(0.5) * (left - right) / bend if bend < 0 else np.float32(0))
+def products(spectra, first, both, out):
+    """Fill the coefficients of correlation, as `peaks` takes them.
+
+    Parameters
+    ----------
+    spectra : ndarray of float32, shape (2 harmonic, templates, r)
+    first : int
+        The template with which ``out`` begins.
+    both : ndarray of float32, shape (2 harmonic, r, 2 patterns)
+    out : ndarray of float32, shape (2 harmonic, some templates, 2 patterns)
+        The last axis is a multiple of `WIDE`.
+    """
+    (_, templates, rings), (harmonics, some, columns) = spectra.shape, out.shape
+    for k in range(harmonics):
+        for column in range(0, columns, WIDE):
+            t, begin = 0, k * rings * columns + column
+            while t < some:
+                at, to = (k * templates + first + t) * rings, (k * some + t) * columns + column
+                if t + TALL <= some:
+                    multiply(spectra, at, rings, both, begin, columns, rings, out, to)
+                    t += TALL
+                else:
+                    multiply_one(spectra, at, rings, both, begin, columns, rings, out, to)
+                    t += 1
+
+
+def turns_of(azimuths: int) -> np.ndarray:
+    """Cosines and sines of once, twice and three times 2 pi k / azimuths, (azimuths, 6), float32."""
+    angle = 2 * np.pi / azimuths * np.arange(azimuths)[:, None] * (1, 2, 3)
+    return np.stack([np.cos(angle), np.sin(angle)], axis=-1).reshape(azimuths, 6).astype(np.float32)
 
 
 @numba.njit(nogil=True, cache=True)
-def inverse_transform(work, size, lanes, cos, sin):
-    """Fourier sums with positive exponents of ``lanes`` series at a time, not divided by ``size``.
+def inverse_transform(work, size, turns):
+    """Fourier sums with positive exponents of `LANES` series at a time, not divided by ``size``.
 
     Stockham's algorithm with radix 4, a last step of radix 2 or 3.
 
     Parameters
     ----------
-    work : ndarray of float32, shape (4, size * lanes)
+    work : ndarray of float32, shape (4, size * LANES)
         Real parts, imaginary parts (frequency, lane), room. Overwritten.
     size : int
         4^n times 1, 2 or 3.
-    lanes : int
-    cos, sin : ndarray of float32, shape (size,)
-        Of 2 pi k / size.
+    turns : ndarray of float32, shape (size, 6)
+        From `turns_of`.
 
     Returns
     -------
-    real, imaginary : ndarray of float32, shape (size * lanes,)
-        Parts of ``work``.
+    int
+        Where, flat, the real parts begin; after them are the imaginary ones.
     """
-    a, b, c, d = work[0], work[1], work[2], work[3]
-    length, stride = size, lanes
+    half = size * LANES
+    source, target, length, stride = 0, 2 * half, size, LANES
     while length % 4 == 0:
-        _radix4(a, b, c, d, length, stride, cos, sin)
-        a, b, c, d = c, d, a, b
-        length, stride = length // 4, 4 * stride
-    if length == 2:
-        _radix2(a, b, c, d, stride)
-        a, b, c, d = c, d, a, b
-    if length == 3:
-        _radix3(a, b, c, d, stride)
-        a, b, c, d = c, d, a, b
-    return a, b
-
-
-@numba.njit(nogil=True, cache=True)
-def _radix4(xr, xi, yr, yi, length, s, cos, sin):
-    quarter, step = length // 4, len(cos) // length
-    for p in range(quarter):
-        c1, s1 = cos[p * step], sin[p * step]
-        c2, s2 = cos[2 * p * step], sin[2 * p * step]
-        c3, s3 = cos[3 * p * step], sin[3 * p * step]
-        ar, ai = xr[s * p : s * p + s], xi[s * p : s * p + s]
-        at = s * (p + quarter)
-        br, bi = xr[at : at + s], xi[at : at + s]
-        at += s * quarter
-        cr, ci = xr[at : at + s], xi[at : at + s]
-        at += s * quarter
-        dr, di = xr[at : at + s], xi[at : at + s]
-        at = 4 * s * p
-        r0, i0 = yr[at : at + s], yi[at : at + s]
-        r1, i1 = yr[at + s : at + 2 * s], yi[at + s : at + 2 * s]
-        r2, i2 = yr[at + 2 * s : at + 3 * s], yi[at + 2 * s : at + 3 * s]
-        r3, i3 = yr[at + 3 * s : at + 4 * s], yi[at + 3 * s : at + 4 * s]
-        for q in range(s):
-            even_r, even_i = ar[q] + cr[q], ai[q] + ci[q]
-            odd_r, odd_i = ar[q] - cr[q], ai[q] - ci[q]
-            sum_r, sum_i = br[q] + dr[q], bi[q] + di[q]
-            turn_r, turn_i = di[q] - bi[q], br[q] - dr[q]  # i (b - d)
-            r0[q], i0[q] = even_r + sum_r, even_i + sum_i
-            x, y = odd_r + turn_r, odd_i + turn_i
-            r1[q], i1[q] = x * c1 - y * s1, x * s1 + y * c1
-            x, y = even_r - sum_r, even_i - sum_i
-            r2[q], i2[q] = x * c2 - y * s2, x * s2 + y * c2
-            x, y = odd_r - turn_r, odd_i - turn_i
-            r3[q], i3[q] = x * c3 - y * s3, x * s3 + y * c3
-
-
-@numba.njit(nogil=True, cache=True)
-def _radix2(xr, xi, yr, yi, s):
-    for x, y in ((xr, yr), (xi, yi)):
-        a, b, first, second = x[:s], x[s : 2 * s], y[:s], y[s : 2 * s]
-        for q in range(s):
-            first[q], second[q] = a[q] + b[q], a[q] - b[q]
-
-
-@numba.njit(nogil=True, cache=True)
-def _radix3(xr, xi, yr, yi, s):
-    half = np.float32(np.sqrt(0.75))
-    for q in range(s):
-        ar, ai, br, bi, cr, ci = xr[q], xi[q], xr[s + q], xi[s + q], xr[2 * s + q], xi[2 * s + q]
-        sum_r, sum_i = br + cr, bi + ci
-        turn_r, turn_i = half * (ci - bi), half * (br - cr)  # i √¾ (b - c)
-        low_r, low_i = ar - np.float32(0.5) * sum_r, ai - np.float32(0.5) * sum_i
-        yr[q], yi[q] = ar + sum_r, ai + sum_i
-        yr[s + q], yi[s + q] = low_r + turn_r, low_i + turn_i
-        yr[2 * s + q], yi[2 * s + q] = low_r - turn_r, low_i - turn_i
+        quarter = length // 4
+        for p in range(quarter):
+            for q in range(0, stride, LANES):
+                at, to = source + p * stride + q, target + 4 * p * stride + q
+                radix4(work, at, quarter * stride, to, stride, half, turns, p * (size // length))
+        source, target, length, stride = target, source, quarter, 4 * stride
+    if length > 1:
+        for q in range(0, stride, LANES):
+            if length == 2:
+                radix2(work, source + q, stride, target + q, half)
+            else:
+                radix3(work, source + q, stride, target + q, half)
+        source = target
+    return source

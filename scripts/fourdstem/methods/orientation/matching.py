@@ -25,14 +25,15 @@ import torch
 
 from fourdstem.cache import kept
 from fourdstem.crystal import Crystal
-from fourdstem.methods.orientation.azimuth import PEAKS, harmonics, peaks, peaks_torch
+from fourdstem.methods.orientation.azimuth import PEAKS, harmonics, peaks, peaks_torch, products, turns_of
 from fourdstem.methods.orientation.polar import Rings, polar_map
 from fourdstem.methods.orientation.rotations import from_matrix, reduced_directions, zone_orientations
 from fourdstem.methods.orientation.templates import relrod, render, rods
+from fourdstem.methods.orientation.vectors import LANES, WIDE
 
 _CHUNK = 64
 # Templates correlated at a time: their coefficients shall fit into the cache; on a card, keep all of it busy.
-_TEMPLATES, _TEMPLATES_CARD = 64, 512
+_TEMPLATES, _TEMPLATES_CARD = 18, 512
 # Reflections fainter than this part of a template's strongest are lost in any background; not drawn.
 _FAINT = 1e-5
 # Below this share of a template's energy on valid bins its correlation means nothing.
@@ -220,29 +221,30 @@ def correlate(prepared: np.ndarray, bank: Bank) -> tuple[np.ndarray, np.ndarray]
         Heights of the two highest peaks over azimuth (0: no second one), and where they are, in bins.
     """
     spectra, azimuths = bank.spectra, prepared.shape[2]
-    count = harmonics(azimuths)
+    count, patterns = harmonics(azimuths), -(-2 * len(prepared) // WIDE) * WIDE // 2
     spectrum = torch.fft.rfft(torch.from_numpy(prepared).to(spectra.device), dim=-1)[..., 1 : 1 + count]
-    spectrum = spectrum.permute(2, 1, 0)
+    spectrum = torch.nn.functional.pad(spectrum.permute(2, 1, 0), (0, patterns - len(prepared)))
     both = torch.cat([torch.cat([spectrum.real, part], 2) for part in (spectrum.imag, -spectrum.imag)]).contiguous()
-    shape = (spectra.shape[1], 2, PEAKS, len(prepared))
-    score, place = np.empty(shape, np.float32), np.empty(shape, np.float32)
-    angles = 2 * np.pi * np.arange(azimuths) / azimuths
-    cos, sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+    shape = (spectra.shape[1], 2, PEAKS, patterns)
+    score, place, turns = np.empty(shape, np.float32), np.empty(shape, np.float32), turns_of(azimuths)
+    work = torch.empty(4, azimuths * LANES).numpy()  # torch's begin lines of the cache
     card = _on_card(spectra)
     step = _TEMPLATES_CARD if card else _TEMPLATES
-    product = torch.empty(2 * count * min(step, shape[0]) * 2 * len(prepared), device=spectra.device)
+    product = torch.empty(2 * count * min(step, shape[0]) * 2 * patterns, device=spectra.device)
     for first in range(0, shape[0], step):
         part = slice(first, min(first + step, shape[0]))
         # Always contiguous: numba would compile the last, shorter part's layout anew.
-        chunk = 2 * count, part.stop - part.start, 2 * len(prepared)
+        chunk = 2 * count, part.stop - part.start, 2 * patterns
         room = product[: chunk[0] * chunk[1] * chunk[2]].view(chunk)
-        torch.bmm(spectra[:, part], both, out=room)
         norm = bank.inverse_norm[:, part]
         if card:
+            torch.bmm(spectra[:, part], both, out=room)
             score[part], place[part] = (found.cpu().numpy() for found in peaks_torch(room, norm, bank.apart))
         else:
-            peaks(room.numpy(), norm.numpy(), bank.apart, cos, sin, score[part], place[part])
-    return score, place
+            norm = np.ascontiguousarray(norm.numpy())
+            products(spectra.numpy(), first, both.numpy(), room.numpy())
+            peaks(room.numpy(), norm, bank.apart, turns, work, score[part], place[part])
+    return score[..., : len(prepared)], place[..., : len(prepared)]
 
 
 def _on_card(values: torch.Tensor) -> bool:

@@ -28,10 +28,10 @@ import numpy as np
 from fourdstem.crystal import Crystal
 from fourdstem.cube import UNIT, Cube, Unit
 from fourdstem.methods.orientation.candidates import distinct
+from fourdstem.methods.orientation.filtering import convolve
 from fourdstem.methods.orientation.matching import Optics
 from fourdstem.methods.orientation.polar import Rings
 from fourdstem.methods.orientation.rotations import to_matrix
-from fourdstem.methods.orientation.spots import convolve
 from fourdstem.methods.orientation.templates import relrod, rods
 
 _KAPPA = 10.0

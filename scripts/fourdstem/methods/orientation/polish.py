@@ -19,8 +19,8 @@ import numpy as np
 from scipy.ndimage import binary_erosion
 
 from fourdstem.cube import Correction, Cube
+from fourdstem.methods.orientation.filtering import convolve
 from fourdstem.methods.orientation.overlap import Detector, disks
-from fourdstem.methods.orientation.spots import convolve
 
 log = logging.getLogger("fourdstem")
 

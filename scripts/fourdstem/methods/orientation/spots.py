@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 
 from fourdstem.crystal import Crystal
+from fourdstem.methods.orientation.filtering import convolve
 from fourdstem.methods.orientation.matching import Optics
 from fourdstem.methods.orientation.polar import Rings
 from fourdstem.methods.orientation.templates import relrod, rods
@@ -16,8 +16,9 @@ _BOX, _DISK = 0.5, 1.2
 # place. Averaging evens out strong disks less than weak ones: a power above the patterns' ranked simulated many-beam
 # patterns best. Angles are most accurate where both are alike.
 _SHARPER = (1.2, 1.0)
-# The power of patterns for the final place in units of that for ranking, where intensities are kinematical (also: made
-# so by precession): strong disks tell the angle best there. Two-beam intensities are too uncertain for it.
+# The power of patterns for the final place in units of that for ranking (two: `filtering.flatten` takes squares), where
+# intensities are kinematical (also: made so by precession): strong disks tell the angle best there. Two-beam
+# intensities are too uncertain for it.
 _FINAL = 2.0
 # First steps of the search that it may go, without and with precession; other maxima belong to other candidates. With
 # precession intensities change slowly: the best template of the grid is near, farther on errors of the model lead.
@@ -61,6 +62,8 @@ class Spots:
         Turns sums under ``box`` into means.
     ring : ndarray of int, shape (detector_y, detector_x)
         Whole radius, px; -1 where the pixel does not count.
+    order, first : ndarray of uint32, shape (pixels,), and of int, shape (rings + 1,)
+        Pixels that count, flat, by ring: ``order[first[r]:first[r + 1]]`` are those of ring r.
     per_ring : ndarray of shape (ring,)
         Number of such pixels by whole radius in px, times the rings that a disk spreads over
         (and a factor of its edge).
@@ -85,6 +88,8 @@ class Spots:
     inside: np.ndarray
     weight: np.ndarray
     ring: np.ndarray
+    order: np.ndarray
+    first: np.ndarray
     per_ring: np.ndarray
     box: np.ndarray
     disk: np.ndarray
@@ -97,14 +102,11 @@ class Spots:
 def spots(crystals: list[Crystal], optics: Optics, rings: Rings, valid: np.ndarray, power: float) -> Spots:
     """Prepare the refinement on patterns with these valid pixels (detector_y, detector_x)."""
     r_min, r_max = rings.radius[0] - rings.width / 2, rings.radius[-1] + rings.width / 2
-    y, x = (np.arange(n) - (n - 1) / 2 for n in valid.shape)
-    radius = np.hypot(y[:, None], x)
+    radius = np.hypot(*np.ix_(*(np.arange(n) - (n - 1) / 2 for n in valid.shape)))
     inside = ((np.asarray(valid) != 0) & (radius >= r_min) & (radius <= r_max)).astype(np.float32)
     radius_px = max(optics.disk_px, 1.0)
     box, disk = _kernel(_BOX * radius_px), _kernel(_DISK * radius_px)
-    seen, share = np.empty_like(inside), np.empty_like(inside)
-    convolve(inside, disk**2, seen)
-    convolve(inside, box, share)
+    seen, share = _around(inside, disk**2), _around(inside, box)
     g_max = (r_max + radius_px) * optics.pixel
     found = [rods(c, g_max, optics.wavelength, optics.thickness, optics.intensity) for c in crystals]
     strength = np.concatenate([part[1] / part[1].max(initial=1e-30) for part in found])
@@ -114,6 +116,7 @@ def spots(crystals: list[Crystal], optics: Optics, rings: Rings, valid: np.ndarr
     # Σ over rings of (pixels of a disk of radius R there)² is 16 R³ / 3, that of its π R² pixels in one ring π² R⁴.
     # ``seen`` holds squares of the soft-edged disk, the ring mean takes the disk itself.
     spread = max(1.0, 3 * np.pi**2 * _DISK * radius_px / 16) * ((disk**2).sum() / disk.sum()) ** 2
+    ring, order, pixels = _by_ring(radius.astype(int), inside)
     return Spots(
         g=np.concatenate([part[0] for part in found]),
         amplitude=np.stack([strength**p for p in powers]),
@@ -125,8 +128,10 @@ def spots(crystals: list[Crystal], optics: Optics, rings: Rings, valid: np.ndarr
         seen=seen,
         inside=inside,
         weight=np.where(inside > 0, 1 / np.maximum(share, 1e-6), 0).astype(np.float32),
-        ring=np.where(inside > 0, radius.astype(int), -1),
-        per_ring=np.bincount(radius.astype(int).ravel(), inside.ravel()) * spread,
+        ring=ring,
+        order=order,
+        first=np.cumsum([0, *pixels]).astype(int),
+        per_ring=pixels * spread,
         box=box,
         disk=disk,
         reach=_REACH[optics.phi > 0],
@@ -134,6 +139,20 @@ def spots(crystals: list[Crystal], optics: Optics, rings: Rings, valid: np.ndarr
         power=power,
         final=final,
     )
+
+
+def _around(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """Sums of a kernel around every pixel."""
+    out = np.empty_like(image)
+    convolve(image, kernel, out)
+    return out
+
+
+def _by_ring(radius: np.ndarray, inside: np.ndarray) -> tuple:
+    """Ring of each pixel, pixels by ring, and their numbers: see `Spots`."""
+    ring = np.where(inside > 0, radius, -1)
+    order = np.argsort(ring, axis=None, kind="stable")[np.count_nonzero(ring < 0) :]
+    return ring, order.astype(np.uint32), np.bincount(radius.ravel(), inside.ravel())
 
 
 def _for_the_final_place(optics: Optics, power: float) -> tuple[np.ndarray, float]:
@@ -183,23 +202,3 @@ def _relrods(optics: Optics, g: np.ndarray, length: np.ndarray, soft: np.ndarray
         for values, half_width in zip(table[:, i], soft, strict=True):
             values[:] = relrod(lab, optics.wavelength, thickness, optics.phi, half_width, optics.rod == "gaussian")
     return row.ravel(), table, float(s_max)
-
-
-@numba.njit(nogil=True, cache=True)
-def convolve(image, kernel, out):
-    """Sum of a kernel (odd sides, symmetric) around every pixel; nothing lies beyond the edge."""
-    ny, nx = image.shape
-    reach = kernel.shape[0] // 2
-    padded = np.zeros((ny + 2 * reach, nx + 2 * reach), np.float32)
-    for y in range(ny):  # an assignment of slices takes numba seconds to compile
-        for x in range(nx):
-            padded[reach + y, reach + x] = image[y, x]
-            out[y, x] = 0
-    for y in range(ny):
-        total = out[y]
-        for i in range(2 * reach + 1):
-            for j in range(2 * reach + 1):
-                weight, row = kernel[i, j], padded[y + i, j:]
-                if weight > 0:
-                    for x in range(nx):
-                        total[x] += weight * row[x]
