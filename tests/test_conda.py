@@ -39,7 +39,7 @@ def conda_name(pip_name):
 
 
 def pins():
-    entries = {**TABLE["testing"], **TABLE["testing-needed"], **TABLE["packages"], **TABLE["needed"]}
+    entries = {**TABLE["testing"], **TABLE["testing-needed"], **TABLE["apart"], **TABLE["packages"], **TABLE["needed"]}
     return {name: entry if isinstance(entry, str) else entry["version"] for name, entry in entries.items()}
 
 
