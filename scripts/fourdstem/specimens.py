@@ -165,6 +165,16 @@ def truth(name: str) -> list[tuple]:
     return rows
 
 
+def without_wall(polarisation: float) -> list[tuple]:
+    """Return the columns of one cell of the specimen `wall` as `truth` does, if it were polarised alike everywhere."""
+    one, (a, _, c) = specimen("wall"), PEROVSKITE
+    rows = set()
+    for i in range(round(one.cell[0] / a)):
+        for element, (x, _, z), shift in PEROVSKITE_SITES:
+            rows.add((element, (z + shift * polarisation) * c, round((i + x) * a - one.scanned[0], 4), 1))
+    return sorted(rows)
+
+
 def grid(one: Specimen, step: float) -> tuple[int, int]:
     """Return positions (y, x) of the scan of one cell, at steps of about ``step`` Å."""
     return round(one.cell[1] / step), round((one.scanned[1] - one.scanned[0]) / step)

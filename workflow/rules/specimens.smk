@@ -108,13 +108,13 @@ rule study_atomic:
         sidecars=expand(
             "specimens/provenance/specimen_{specimen}.json", specimen=SPECIMENS
         ),
-        cif=f"{os.path.relpath(SCRIPTS.parent)}/config/cif/LiFePO4.cif",
+        cif=os.path.relpath(SCRIPTS.parent / "config" / "cif" / "LiFePO4.cif"),
     output:
         table="studies/atomic.csv",
         columns="studies/atomic_wall.csv",
         figures=expand(
             "studies/atomic_{figure}.{kind}",
-            figure=("contrast", "talk", "positions", "wall"),
+            figure=("thickness", "dose", "talk", "wall"),
             kind=("png", "pdf"),
         ),
         sidecar="studies/provenance/atomic.json",
