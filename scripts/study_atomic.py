@@ -29,15 +29,15 @@ with stage(snakemake) as job:
         for electrons in doses:
             whole = scan("lifepo4", angstrom, electrons)
             rows += examine.series(("lifepo4", angstrom, electrons), whole, olivine, job.threads)
-            half = scan("half", angstrom, electrons, 100)
-            rows += examine.vacancies(("half", angstrom, electrons), whole, half, olivine, job.threads)
-            beside = scan("displaced", angstrom, electrons, 200)
-            rows += examine.displaced(("displaced", angstrom, electrons), beside, olivine, job.threads)
+            if electrons in job.params.closer:
+                half, beside = scan("half", angstrom, electrons, 100), scan("displaced", angstrom, electrons, 200)
+                rows += examine.vacancies(("half", angstrom, electrons), whole, half, olivine, job.threads)
+                rows += examine.displaced(("displaced", angstrom, electrons), beside, olivine, job.threads)
         whole, other = scan("lifepo4", angstrom, doses[0]), scan("fepo4", angstrom, doses[0], 300)
         rows += examine.elsewhere(("fepo4", angstrom, doses[0]), whole, other, olivine, job.threads)
         job.say(f"LiFePO4, {angstrom / 10:g} nm: done")
     for angstrom in specimens.thicknesses("wall"):
-        for electrons in doses[:3]:
+        for electrons in job.params.closer:
             key = "wall", angstrom, electrons
             ideal = [specimens.without_wall(polarisation) for polarisation in (0.0, 1.0)]
             found, columns = examine.wall(key, scan(*key, 400), *ideal, job.threads)

@@ -129,7 +129,8 @@ rule study_atomic:
         code=code("study_atomic"),
         specimens=SPECIMENS,
         optics=OPTICS,
-        doses=[50000, 10000, 2000, 400, 100],
+        doses=[50000, 5000, 500, 100],
+        closer=[50000, 5000],  # doses at which vacancies, positions and the wall are looked at
         seed=1,
     message:
         "image simulated specimens of known truth, by thickness and dose"

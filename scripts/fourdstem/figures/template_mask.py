@@ -231,8 +231,8 @@ def _columns_caption(found, step, times: int) -> str:
             lines.append(f"{escape(name)}: none (pull {pull[k]:.2f})")
     return (
         "<b>Columns against their sites</b>, in joined images where there are any. Dots: sites in the template; arrows "
-        f"from there to the peak in the image, {times} times enlarged; crosses: columns without a position. Only species "
-        "whose peaks do not follow a "
+        f"from there to the peak in the image, {times} times enlarged; crosses: columns without a position. Only "
+        "species whose peaks do not follow a "
         "shifted template (pull) have positions. Look for arrows that turn from one part of the scan to another; those "
         "that repeat with the cell are neighbours, which draw peaks nearer than their width, and counting noise does "
         f"not tell. {'; '.join(lines)}. All columns: template_mask.csv."
