@@ -211,7 +211,7 @@ PLACES = ("results", "exports", "studies")
 def test_the_whole_workflow_runs_with_each_rule_in_an_environment_of_its_own(tmp_path):
     """From an environment that holds Snakemake only; the others are made with pip: 25 minutes, and a network.
 
-    All rules but `study_kills`, which starts whole runs, with Snakemake's own Python only, the study of `nmf`, and abTEM's.
+    All rules but `study_kills`, which starts whole runs, with Snakemake's own Python only, that of `nmf`, abTEM's.
     """
     project, host = tmp_path / "project", tmp_path / "host"
     skip = shutil.ignore_patterns(".venv", ".git", "results", ".snakemake", "__pycache__", ".*_cache")

@@ -137,7 +137,8 @@ _CAPTIONS = {
         "shows its own species more than any other."
     ),
     "atomic_wall": (
-        "Shifts of columns across a 180° wall of lead titanate, found in joined images by templates of the unshifted "
-        "crystal, against the truth. Dots are means over columns that repeat along the wall, bars their standard error."
+        "Shifts of columns across a 180° wall of lead titanate, found in images by masks that were learned in the "
+        "domain at the right, against the truth. Dots are means over columns that repeat along the wall, bars their "
+        "standard error."
     ),
 }

@@ -188,8 +188,8 @@ def columns(sample):
         ax.set_axis_off()
     for ax, k in zip(axes.flat, shown, strict=False):
         move, place = _moves(found, k, step), found.column_site_px[found.column_species == k] * step
-        image = found.image[k] if found.joined_image is None else found.joined_image[k]
-        maps.show(ax, image, sample.step, found.species[k], cmap="gray", limits=maps.span(image), label="counts")
+        limits = maps.span(found.image[k])
+        maps.show(ax, found.image[k], sample.step, found.species[k], cmap="gray", limits=limits, label="counts")
         good = np.isfinite(move).all(axis=1)
         y, x = place[~good].T
         ax.scatter(x, y, s=14, marker="x", color=PALETTE[4], linewidths=1.0)
@@ -217,7 +217,6 @@ def _moves(found, k: int, step) -> np.ndarray:
 
 def _columns_caption(found, step, times: int) -> str:
     lines = []
-    pull = found.pull if found.joined_pull is None else found.joined_pull
     for k, name in enumerate(found.species):
         move = _moves(found, k, step)
         good = np.isfinite(move).all(axis=1)
@@ -225,12 +224,12 @@ def _columns_caption(found, step, times: int) -> str:
             sigma = np.asarray(found.column_sigma_px, float)[found.column_species == k][good] * step
             mean, rms = 100 * move[good].mean(axis=0), 100 * np.sqrt((move[good] ** 2).mean())
             text = f"{good.sum()} of {len(move)} columns, mean ({mean[0]:+.1f}, {mean[1]:+.1f}) pm (y, x), "
-            text += f"rms {rms:.1f} pm, counting noise {100 * np.median(sigma):.1f} pm, pull {pull[k]:.2f}"
+            text += f"rms {rms:.1f} pm, counting noise {100 * np.median(sigma):.1f} pm, pull {found.pull[k]:.2f}"
             lines.append(f"{escape(name)}: {text}")
         else:
-            lines.append(f"{escape(name)}: none (pull {pull[k]:.2f})")
+            lines.append(f"{escape(name)}: none (pull {found.pull[k]:.2f})")
     return (
-        "<b>Columns against their sites</b>, in joined images where there are any. Dots: sites in the template; arrows "
+        "<b>Columns against their sites.</b> Dots: sites in the template; arrows "
         f"from there to the peak in the image, {times} times enlarged; crosses: columns without a position. Only "
         "species whose peaks do not follow a "
         "shifted template (pull) have positions. Look for arrows that turn from one part of the scan to another; those "

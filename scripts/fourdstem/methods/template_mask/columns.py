@@ -35,7 +35,7 @@ def pull(ahead, behind, columns_px, step, shift_angstrom: float, core: float) ->
     return float(moved @ np.array([1.0, 1.0]) / np.sqrt(2) / (2 * shift_angstrom))
 
 
-def positions(image, variance, columns_px, step, core: float, covariance=None) -> tuple[np.ndarray, np.ndarray]:
+def positions(image, variance, columns_px, step, core: float) -> tuple[np.ndarray, np.ndarray]:
     """Fit a paraboloid at each column.
 
     Parameters
@@ -47,8 +47,6 @@ def positions(image, variance, columns_px, step, core: float, covariance=None) -
         Å, (y, x).
     core : float
         Radius of the fit in Å; at least that of the twelve nearest positions.
-    covariance : ndarray of shape (y, x), optional
-        Of the noise of positions that many apart, where neighbours share it; replaces ``variance``.
 
     Returns
     -------
@@ -69,8 +67,7 @@ def positions(image, variance, columns_px, step, core: float, covariance=None) -
             grid = np.stack(np.meshgrid(*map(np.arange, low, high), indexing="ij"), -1).reshape(-1, 2)
             near = np.linalg.norm((grid - at) * step, axis=1) <= radius
             index = tuple(grid[near].T)
-            noise = variance[index] if covariance is None else _shared(covariance, grid[near])
-            found, error = _vertex((grid[near] - at) * step, image[index], noise)
+            found, error = _vertex((grid[near] - at) * step, image[index], variance[index])
             if found is None or np.linalg.norm((at - column) * step + found) > 1.5 * radius:
                 break
             at = at + found / step
@@ -93,17 +90,8 @@ def unresolved(place: np.ndarray, columns_px: np.ndarray) -> np.ndarray:
     return out
 
 
-def _shared(covariance: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Return the covariance (n, n) of positions (n, 2)."""
-    apart = np.abs(places[:, None] - places[None])
-    return covariance[apart[..., 0], apart[..., 1]]
-
-
 def _vertex(offset, values, variance):
-    """Fit ``c + b·u + u·A u`` and return its maximum and the standard deviation of that; None where there is none.
-
-    ``variance`` (n,) of each value, or their covariance (n, n), or None.
-    """
+    """Fit ``c + b·u + u·A u`` and return its maximum and the standard deviation of that; None where there is none."""
     if len(offset) < 7:
         return None, None
     y, x = offset.T
@@ -117,7 +105,7 @@ def _vertex(offset, values, variance):
     vertex = -turned @ np.array([by, bx])
     if variance is None:
         return vertex, None
-    covariance = inverse @ variance @ inverse.T if variance.ndim == 2 else (inverse * variance) @ inverse.T
+    covariance = (inverse * variance) @ inverse.T
     vy, vx = vertex
     slope = np.array([[0, 1, 0, 2 * vy, vx, 0], [0, 0, 1, 0, vy, 2 * vx]])  # of the gradient at the vertex
     jacobian = -turned @ slope

@@ -219,8 +219,8 @@ def displaced(key: tuple, scan: Scan, crystal, threads: int) -> list[tuple]:
         name = "partial mask" if partial else "mask"
         for k, species in enumerate(found.species):
             site = found.column_site_px[found.column_species == k].astype(float)
-            images = {f"joined {name}": found.column_position_px[found.column_species == k].astype(float)}
-            images[name] = columns.positions(found.image[k], 1.0, site, scan.step, 0.35)[0]
+            images = {name: found.column_position_px[found.column_species == k].astype(float)}
+            images[f"joined {name}"] = columns.positions(found.joined_image[k], 1.0, site, scan.step, 0.35)[0]
             if not partial:
                 images |= _classical_positions(found, site, k, scan.step)
             for image, place in images.items():
@@ -283,9 +283,9 @@ def wall(key: tuple, scan: Scan, middle, domain, threads: int) -> tuple[list[tup
             got, _ = columns.positions(picture, 1.0, _tops(picture, place[inside], step), step, 0.35)
             told = _walled(scan, species, site, got * step)
             rows += [(*key, species, image, metric, value) for metric, value in told.items()]
-            if image == "joined mask":
+            if image == "mask":
                 table += _wall_rows(key[1], scan, species, site, got * step)
-        rows.append((*key, species, "joined mask", "pull", found.joined_pull[k]))
+        rows.append((*key, species, "mask", "pull", found.pull[k]))
     return rows, table
 
 

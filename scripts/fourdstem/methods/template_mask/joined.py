@@ -18,7 +18,6 @@ import numpy as np
 
 from fourdstem.methods.template_mask import masks
 
-REACH = 32  # positions over which the noise of the joint image is told to be shared
 MIRRORS = ((1, 1), (-1, 1), (1, -1))  # along y and x; a slope changes its sign where its image is mirrored
 
 
@@ -29,17 +28,12 @@ class Joined:
     Attributes
     ----------
     image : ndarray of shape (image, scan_y, scan_x)
-    covariance : ndarray of shape (image, y, x)
-        Of the noise of two positions that many positions apart, either way: neighbours share it.
+    variance : ndarray of shape (image,)
+        Of each position; neighbours share it.
     """
 
     image: np.ndarray
-    covariance: np.ndarray
-
-    @property
-    def variance(self) -> np.ndarray:
-        """Of one position, (image,)."""
-        return self.covariance[:, 0, 0]
+    variance: np.ndarray
 
 
 def slopes(template: np.ndarray, step) -> tuple[np.ndarray, np.ndarray]:
@@ -68,23 +62,20 @@ def join(question: masks.Question, fair, weights, learned: masks.Learned, noise,
     variance = noise(weights, learned.mean)
     # in-sample slope of image on template: above 0, so that the sign of an image never follows its own noise
     strength = (weights * learned.mask * learned.std).sum(axis=1)
-    image, covariance = [], []
+    image, level = [], []
     for three in triples:
         ratio = question.scale[three[0]] / np.maximum(question.scale[list(three)], 1e-300)
-        one, own = _joined(fair[list(three)], strength[list(three)] * ratio, variance[list(three)], step)
+        one, left = _joined(fair[list(three)], strength[list(three)] * ratio, variance[list(three)], step)
         image.append(one)
-        covariance.append(own)
-    return Joined(np.stack(image), np.stack(covariance))
+        level.append(left)
+    return Joined(np.stack(image), np.array(level))
 
 
-def _joined(parts, strength, variance, step) -> tuple[np.ndarray, np.ndarray]:
-    """Return the joint image of an even one and two slopes (3, scan_y, scan_x), and the covariance of its noise."""
+def _joined(parts, strength, variance, step) -> tuple[np.ndarray, float]:
+    """Return the joint image of an even one and two slopes (3, scan_y, scan_x), and the variance of its noise."""
     ny, nx = parts.shape[1:]
-    near = (min(ny, REACH), min(nx, REACH))
     if not (variance[0] > 0 and strength[0] > 0):
-        alone = np.zeros(near)
-        alone[0, 0] = variance[0]
-        return parts[0], alone
+        return parts[0], variance[0]
     ky, kx = np.fft.fftfreq(2 * ny, step[0])[:, None], np.fft.rfftfreq(2 * nx, step[1])[None, :]
     wave = (np.ones_like(ky * kx), 2j * np.pi * ky, 2j * np.pi * kx)
     known = [s**2 / v if v > 0 else 0.0 for s, v in zip(strength, variance, strict=True)]
@@ -95,7 +86,7 @@ def _joined(parts, strength, variance, step) -> tuple[np.ndarray, np.ndarray]:
         total = total + filtered * np.fft.rfft2(_mirrored(part - (part.mean() if mirror == (1, 1) else 0), *mirror))
         power = power + v * np.abs(filtered) ** 2
     image = np.fft.irfft2(total, (2 * ny, 2 * nx))[:ny, :nx] + parts[0].mean()
-    return image, np.fft.irfft2(power, (2 * ny, 2 * nx))[: near[0], : near[1]]
+    return image, float(np.fft.irfft2(power, (2 * ny, 2 * nx))[0, 0])
 
 
 def _mirrored(part: np.ndarray, along_y: int, along_x: int) -> np.ndarray:

@@ -147,20 +147,10 @@ def _pulls(scene: Scene, ahead, behind, shape) -> np.ndarray:
     )
 
 
-@dataclass(frozen=True)
-class Peaked:
-    """The images in which columns are looked for: joined ones where there are any."""
-
-    image: np.ndarray  # (species, scan_y, scan_x)
-    variance: np.ndarray  # likewise
-    pull: np.ndarray  # (species,)
-    covariance: np.ndarray | None = None  # (species, y, x)
-
-
-def _joined(scene: Scene, source: stream.Source, fitted: Fitted, own: list[sites.Cores]) -> tuple[dict, Peaked | None]:
+def _joined(scene: Scene, source: stream.Source, fitted: Fitted, own: list[sites.Cores]) -> dict:
     """Return what is said of images joined with those of the slopes; nothing where there are none."""
     if not scene.triples:
-        return {}, None
+        return {}
     many, fair = len(own), fitted.images.fair
     gain, readout = _noise(source)
 
@@ -173,7 +163,7 @@ def _joined(scene: Scene, source: stream.Source, fitted: Fitted, own: list[sites
     found = judged(scene, np.concatenate([image, empty, fair[2 * many : 3 * many]]), variance, own)
     pull = _pulls(scene, ahead, behind, image.shape[1:])
     talk = np.array([[claims.correlation(a, t) for t in scene.raw[:many]] for a in image])
-    told = {
+    return {
         "joined_image": image.astype(np.float32),
         "joined_decoy_image": empty.astype(np.float32),
         "joined_sigma": np.sqrt(made.variance[:many]),
@@ -185,7 +175,6 @@ def _joined(scene: Scene, source: stream.Source, fitted: Fitted, own: list[sites
         "joined_cross_talk": talk,
         "joined_pull": pull,
     }
-    return told, Peaked(image, variance, pull, made.covariance[:many])
 
 
 def gather(scene: Scene, source: stream.Source, shown, fitted: Fitted, notes: list[str]) -> Result:
@@ -195,8 +184,6 @@ def gather(scene: Scene, source: stream.Source, shown, fitted: Fitted, notes: li
     variance = variance_of(source, fitted)
     fair = fitted.images.fair
     pull = _pulls(scene, fair[3 * many : 4 * many], fair[4 * many : 5 * many], shape)
-    both, peaked = _joined(scene, source, fitted, own)
-    peaked = peaked or Peaked(fair[:many], variance, pull)
     against = _against_classical(shown, raw[:many], own)
     free = source.pixels / (2 if scene.params.symmetrise else 1)  # opposite pixels count as one
     return Result(
@@ -213,9 +200,9 @@ def gather(scene: Scene, source: stream.Source, shown, fitted: Fitted, notes: li
         note="; ".join(notes),
         **_pictures(fitted, raw, many),
         **_said(judged(scene, fair, variance, own)),
-        **both,
+        **_joined(scene, source, fitted, own),
         **against,
-        **_columns(scene, shown, peaked, against["classical_best"], shape),
+        **_columns(scene, shown, fair, variance, pull, against["classical_best"], shape),
     )
 
 
@@ -295,17 +282,15 @@ def _against_classical(shown, raw, own: list[sites.Cores]) -> dict:
     }
 
 
-def _columns(scene: Scene, shown, peaked: Peaked, best, shape) -> dict:
+def _columns(scene: Scene, shown, fair, variance, pull, best, shape) -> dict:
     """Return the table of columns; positions only where peaks do not follow the template."""
     params = scene.params
     rows = {key: [] for key in ("species", "site", "position", "sigma", "classical")}
     for k, one in enumerate(scene.prepared.species):
         place = one.columns(shape)
         found = sigma = np.full((len(place), 2), np.nan)
-        if np.abs(peaked.pull[k]) <= params.largest_pull:
-            shared = None if peaked.covariance is None else peaked.covariance[k]
-            image, core = peaked.image[k], params.core_angstrom
-            found, sigma = columns.positions(image, peaked.variance[k], place, scene.step, core, shared)
+        if np.abs(pull[k]) <= params.largest_pull:
+            found, sigma = columns.positions(fair[k], variance[k], place, scene.step, params.core_angstrom)
             found[_in_control(scene, k, place)] = np.nan
         other = shown[best[k]] if best[k] else np.zeros(shape)
         bright = 1.0 if claims.correlation(other, scene.question.template[k]) > 0 else -1.0
