@@ -198,7 +198,13 @@ def pinned(name):
     return f"{name}=={TABLE['packages'][name]['version']}"
 
 
-APART = {"multislice", "specimen", "specimen_scan", "study_atomic"}  # abTEM's, an hour by themselves
+APART = {
+    "multislice",
+    "specimen",
+    "specimen_scan",
+    "study_atomic",
+    "study_atomic_part",
+}  # abTEM's, an hour by themselves
 STUDIES = tuple(f"studies/{name}.csv" for name in ("seeds", "averaging", "faults", "probability"))
 TARGETS = ("default", "exports/mini/averaged.hspy", "training/model_card.json", *STUDIES)
 EVERYTHING = CONFIG.replace("orientation: {", "orientation: {sources: [corrected, denoised, averaged], ")

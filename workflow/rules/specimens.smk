@@ -1,6 +1,9 @@
 """Atomic-resolution scans by abTEM, by name: `snakemake simulate_atomic --sdm conda`. Truth is known; nothing here is in the demo."""
 
 SPECIMENS = ("lifepo4", "half", "fepo4", "displaced", "wall")
+PARTS = {"olivine": SPECIMENS[:-1], "wall": ("wall",)}
+STUDIED = [f"olivine_{t}A" for t in (50, 200, 400, 700)]
+STUDIED += [f"wall_{t}A" for t in (50, 100, 200)]
 PHONONS = 2  # configurations that are averaged
 OPTICS = {
     "energy_kev": 200,
@@ -13,6 +16,7 @@ OPTICS = {
 
 wildcard_constraints:
     specimen="|".join(SPECIMENS),
+    part="|".join(PARTS),
     phonons=r"\d+",
     angstrom=r"\d+",
     electrons=r"\d+",
@@ -101,14 +105,44 @@ rule simulate_atomic:
     localrule: True
 
 
-rule study_atomic:
+rule study_atomic_part:
     input:
-        patterns=expand("specimens/{specimen}.npy", specimen=SPECIMENS),
-        truth=expand("specimens/{specimen}.csv", specimen=SPECIMENS),
-        sidecars=expand(
-            "specimens/provenance/specimen_{specimen}.json", specimen=SPECIMENS
+        patterns=lambda wildcards: expand(
+            "specimens/{specimen}.npy", specimen=PARTS[wildcards.part]
+        ),
+        sidecars=lambda wildcards: expand(
+            "specimens/provenance/specimen_{specimen}.json",
+            specimen=PARTS[wildcards.part],
         ),
         cif=os.path.relpath(SCRIPTS.parent / "config" / "cif" / "LiFePO4.cif"),
+    output:
+        table="specimens/study/{part}_{angstrom}A.csv",
+        columns="specimens/study/{part}_{angstrom}A_columns.csv",
+        sidecar="specimens/provenance/study_{part}_{angstrom}A.json",
+    log:
+        "specimens/logs/study_{part}_{angstrom}A.log",
+    conda:
+        "../../envs/study_atomic_part.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+    params:
+        code=code("study_atomic_part"),
+        specimens=lambda wildcards: PARTS[wildcards.part],
+        optics=OPTICS,
+        doses=[50000, 5000, 500],
+        seed=1,
+    message:
+        "{wildcards.part}, {wildcards.angstrom} Å: image by masks and classically"
+    script:
+        "../../scripts/study_atomic_part.py"
+
+
+rule study_atomic:
+    input:
+        tables=expand("specimens/study/{part}.csv", part=STUDIED),
+        columns=expand("specimens/study/{part}_columns.csv", part=STUDIED),
+        sidecars=expand("specimens/provenance/study_{part}.json", part=STUDIED),
     output:
         table="studies/atomic.csv",
         columns="studies/atomic_wall.csv",
@@ -122,17 +156,12 @@ rule study_atomic:
         "results/logs/study_atomic.log",
     conda:
         "../../envs/study_atomic.yaml"
-    threads: 2
+    threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=1000,
     params:
         code=code("study_atomic"),
-        specimens=SPECIMENS,
-        optics=OPTICS,
-        doses=[50000, 5000, 500, 100],
-        closer=[50000, 5000],  # doses at which vacancies, positions and the wall are looked at
-        seed=1,
     message:
-        "image simulated specimens of known truth, by thickness and dose"
+        "gather what masks and classical images make of simulated specimens"
     script:
         "../../scripts/study_atomic.py"
