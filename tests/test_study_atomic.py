@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from template_scans import disk
 
+from fourdstem import study
 from fourdstem.figures import study_atomic as figures
 from fourdstem.methods.template_mask import examine
 from fourdstem.methods.template_mask.settings import Result
@@ -71,6 +72,17 @@ def test_columns_beside_their_sites_are_found_by_the_brightest_position_near(sca
     place = np.array([[20.0, 20.0]])
     picture = gaussians(np.array([[22.0, 19.0]]), 0.35, (48, 54), np.array(STEP))
     np.testing.assert_array_equal(examine._tops(picture, place, np.array(STEP)), [[22.0, 19.0]])
+
+
+def test_tables_of_thicknesses_become_one_with_numbers_as_numbers(tmp_path):
+    for k, row in enumerate(
+        [("lifepo4", "50", "5e+04", "Fe", "mask", "own", "0.5"), ("wall", 50, 7, "Pb", "", "a", "nan")]
+    ):
+        study.write_table(tmp_path / f"{k}.csv", [examine.COLUMNS, row])
+    rows = study.joined([tmp_path / "0.csv", tmp_path / "1.csv"])
+    assert rows[:2] == [examine.COLUMNS, ("lifepo4", 50, 5e4, "Fe", "mask", "own", 0.5)]
+    assert rows[2][:6] == ("wall", 50, 7, "Pb", "", "a")
+    assert np.isnan(rows[2][6])
 
 
 def test_figures_are_drawn_and_the_same_to_the_byte_when_made_twice(tmp_path):
