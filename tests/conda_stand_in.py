@@ -35,7 +35,7 @@ def install(base):
 def create(file, prefix):
     """Make the environment of a file with the Python that it names, or with the one that STAND_IN_PYTHON names."""
     table = tomllib.loads((ROOT / "envs" / "versions.toml").read_text(encoding="utf-8"))
-    pip_name = {entry.get("conda", name): name for name, entry in table["packages"].items()}
+    pip_name = {entry.get("conda", name): name for name, entry in (table["packages"] | table["apart"]).items()}
     pip_name |= {name: name for name in table["testing"]}  # a study asks for one of them
     specs = dict(re.findall(r"^  - (\S+) =([\d.]+)$", Path(file).read_text(encoding="utf-8"), re.M))
     command = f"python{specs.pop('python')}"

@@ -45,6 +45,9 @@ ALLOWED = {
     "rotations": {"crystal"},
     "networks": {"errors"},
     "vectors": set(),
+    # Simulated specimens, whose multislice code is no part of the product.
+    "specimens": {"errors", "files"},
+    "multislice": {"errors", "specimens"},
     "methods": BASE,
     "watch": set(),
     "formats": {"calibration", "errors", "files", "schema", "watch"},
@@ -77,6 +80,8 @@ ALLOWED = {
 }
 RULE_EDGES = {"evaluation": {"orientation"}}  # method -> methods whose results it reads
 ONLY_IN = {  # third party -> the units that may import it
+    "abtem": {"multislice"},
+    "ase": {"multislice"},
     "h5py": {"io", "formats", "faults"},
     "hdf5plugin": {"io", "formats", "faults"},
     "hypothesis": {"faults"},  # no user needs it

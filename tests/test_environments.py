@@ -188,6 +188,7 @@ def test_channels_are_conda_forge_alone_and_pip_is_not_used(rule):
 @pytest.mark.parametrize("rule", RULES)
 def test_conda_and_pip_agree_on_major_and_minor(rule):
     pins = {r.name: r for r in requirements("requirements.txt") + requirements("requirements-test.txt")}
+    pins |= {name: Requirement(f"{name}=={entry['version']}") for name, entry in TABLE["apart"].items()}
     pip_name = {conda_name(package): package for package in PACKAGES}
     for line in lines_of(rule)["dependencies"]:
         name, version = line.split(" =")
@@ -245,6 +246,16 @@ def test_every_requirement_is_an_exact_public_pin(file):
         assert Version(pin.version).local is None
         assert "*" not in pin.version
         assert requirement.url is None
+
+
+def test_what_stands_apart_is_in_no_environment_of_the_product():
+    product = {
+        canonicalize_name(r.name) for r in requirements("requirements.txt") + requirements("requirements-test.txt")
+    }
+    assert TABLE["apart"]
+    for package in TABLE["apart"]:
+        assert canonicalize_name(package) not in product
+        assert [rule for rule in RULES if package in TABLE["environments"][rule]] == ["multislice"]
 
 
 def closure(names):

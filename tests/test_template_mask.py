@@ -181,7 +181,7 @@ def test_decoys_have_the_number_and_width_of_the_columns_and_lie_far_from_all():
 def test_partial_templates_are_orthogonal_to_the_other_species():
     region = np.ones((24, 36), bool)
     a, b = picture(SHAPE), picture(SHAPE, start=6.0)
-    rest = masks.residual(a, b[None], region)
+    rest = masks.standardised(masks.residual(a, b[None], region), region)
     assert abs((rest * (b - b.mean())).sum()) < 1e-9
     assert rest.std() == pytest.approx(1.0)
 

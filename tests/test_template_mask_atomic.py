@@ -203,6 +203,16 @@ def test_iron_is_found_where_it_is_and_lithium_is_seen_better_than_in_any_classi
     assert found.contrast_to_noise[k] > np.nanmax(np.abs(found.classical_contrast_to_noise[:, k]))
 
 
+def test_joined_images_have_more_contrast_to_noise_than_any_classical_one_and_follow_no_template(found):
+    """Those of masks alone have less than the integrated centre of mass, for all but lithium."""
+    best = np.nanmax(np.abs(found.classical_contrast_to_noise), axis=0)
+    assert (found.joined_contrast_to_noise[:3] > 1.1 * best[:3]).all()
+    assert found.joined_contrast_to_noise[3] > 2 * best[3]
+    assert (found.contrast_to_noise[:3] < best[:3]).all()
+    assert (np.abs(found.joined_pull) < 0.05).all()
+    assert (np.abs(found.joined_decoy_contrast_to_noise) < 0.35 * found.joined_contrast_to_noise).all()
+
+
 def test_columns_that_lie_beside_the_template_are_found_where_they_are():
     counts, truth, known = atomic(displaced=True)
     _, straight, _ = atomic()

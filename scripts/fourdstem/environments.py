@@ -23,11 +23,11 @@ def conda_spec(name: str, package: dict) -> str:
 
 
 def packages(table: dict) -> dict:
-    """Return every package that a rule may list; the tests' own ones too, which a study of faults uses."""
+    """Return every package that a rule may list, those of the tests (for a study of faults) and those apart too."""
     testing = {
         name: {"version": entry} if isinstance(entry, str) else entry for name, entry in table["testing"].items()
     }
-    return table["packages"] | testing
+    return table["packages"] | testing | table["apart"]
 
 
 def conda_environment(table: dict, rule: str) -> str:

@@ -33,6 +33,7 @@ RECORDED = {
     "numpy": "numpy", "scipy": "scipy", "numba": "numba", "torch": "torch", "h5py": "h5py", "hdf5plugin": "hdf5plugin",
     "sklearn": "scikit-learn", "skimage": "scikit-image", "orix": "orix", "diffsims": "diffsims", "spglib": "spglib",
     "rsciio": "rosettasciio", "tifffile": "tifffile", "matplotlib": "matplotlib", "papermill": "papermill",
+    "abtem": "abTEM", "ase": "ase",
 }  # fmt: skip
 
 

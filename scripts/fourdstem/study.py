@@ -127,6 +127,24 @@ def gather_components(tables) -> tuple[list[tuple], dict]:
     return rows, dict(errors)
 
 
+def joined(tables) -> list[tuple]:
+    """Return the rows of tables of the same columns, numbers as such; the first row names the columns."""
+    rows = []
+    for path in tables:
+        with Path(path).open(newline="", encoding="utf-8") as file:
+            head, *found = csv.reader(file)
+        rows += [] if rows else [tuple(head)]
+        rows += [tuple(map(_number, row)) for row in found]
+    return rows
+
+
+def _number(text: str):
+    try:
+        return float(text) if "." in text or "e" in text or "n" in text else int(text)
+    except ValueError:
+        return text
+
+
 def write_table(path, rows) -> None:
     """Write rows as CSV."""
     with complete_or_absent(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:

@@ -21,12 +21,12 @@ TIMES = (1, 2, 5, 10, 20, 50, 100)  # by which displacements are enlarged
 
 @styled
 def images(sample):
-    """Draw, per species, template, image, image of empty sites, and the best classical image."""
+    """Draw, per species, template, image, joined image, image of empty sites, and the best classical image."""
     found = sample.template_mask
     blocks = {block["species"]: block for block in sample.settings("template_mask").get("templates", ())}
-    fig, axes = maps.panels(
-        len(found.species), (maps.PLAIN, maps.BAR, maps.BAR, maps.BAR), sample.scan_shape, sample.step, width=2.1
-    )
+    joined = found.joined_image is not None
+    kinds = (maps.PLAIN, *(maps.BAR,) * (4 if joined else 3))
+    fig, axes = maps.panels(len(found.species), kinds, sample.scan_shape, sample.step, width=2.1)
     for k, (row, name) in enumerate(zip(axes, found.species, strict=True)):
         maps.show(row[0], _shade(found.template[k]), sample.step, f"{name}: template")
         limits = maps.span(found.image[k])
@@ -34,13 +34,19 @@ def images(sample):
         title = f"{found.statement[k]}, r = {found.correlation[k]:.2f}"
         maps.show(row[1], found.image[k], sample.step, title, limits=limits, **shown)
         _frames(row[1], blocks.get(name, {}), sample.step)
+        if joined:
+            title = f"joined, r = {found.joined_correlation[k]:.2f}"
+            maps.show(
+                row[2], found.joined_image[k], sample.step, title, limits=maps.span(found.joined_image[k]), **shown
+            )
+            _frames(row[2], blocks.get(name, {}), sample.step)
         title = f"empty sites, r = {found.decoy_correlation[k]:.2f}"
-        maps.show(row[2], found.decoy_image[k], sample.step, title, **shown)
+        maps.show(row[-2], found.decoy_image[k], sample.step, title, **shown)
         best = found.classical_best[k]
         rival = found.classical_image[list(found.classical_name).index(best)] if best else np.zeros(sample.scan_shape)
         unit = "px" if "centre_of_mass" in best and not best.startswith("int") else "arbitrary"
         unit = "counts" if best.endswith("field") else unit
-        maps.show(row[3], rival, sample.step, f"best classical: {SHORT.get(best, '–')}", cmap="gray", label=unit)
+        maps.show(row[-1], rival, sample.step, f"best classical: {SHORT.get(best, '–')}", cmap="gray", label=unit)
     return save(fig, sample.figures, "template_mask_images", _images_caption(found))
 
 
@@ -65,9 +71,12 @@ def _images_caption(found) -> str:
         f"{escape(n)} <b>{s}</b>: {escape(why)}"
         for n, s, why in zip(found.species, found.statement, found.reason, strict=True)
     )
+    joined = "the image <b>joined</b> with those of the template's slopes, which draw on neighbouring positions, "
+    joined = joined if found.joined_image is not None else ""
     return (
         "<b>Images by template-derived masks</b>, cross-fitted: no position takes part in the mask that it is imaged "
-        "by. Per species: its template, the image and what may be said, the image that the same template makes of "
+        "by. Per species: its template, the image and what may be said, "
+        f"{joined}the image that the same template makes of "
         "<b>empty sites</b>, and the classical image with the largest contrast to noise; r: correlation of an image "
         "with its template; outlined in orange: the part from which a mask was learned, dashed in blue: the control. "
         "Look for bright columns where the template has them, and for none at empty sites nor in the control: in "
@@ -104,13 +113,19 @@ def numbers(sample):
     """Draw contrast to noise beside classical images, and cross-talk."""
     found = sample.template_mask
     many = len(found.species)
-    tall = max(2.3, 0.3 * len(found.classical_name) + 0.5)
+    tall = max(
+        2.3, 0.3 * len(found.classical_name) + 0.5, 0.2 * many * (3 if found.joined_image is not None else 2) + 0.5
+    )
     fig = Canvas(figsize=(11.2, tall + 0.75))
     bottom, height = 0.6 / (tall + 0.75), (tall - 0.25) / (tall + 0.75)
     bars = fig.add_axes([0.06, bottom, 0.25, height])
     _bars(bars, found)
-    ours = np.concatenate([found.cross_talk, found.cross_talk_partial])
+    ours = [found.cross_talk, found.cross_talk_partial]
     labels = [*found.species, *(f"{n}, partial" for n in found.species)]
+    if found.joined_cross_talk is not None:
+        ours.append(found.joined_cross_talk)
+        labels += [f"{n}, joined" for n in found.species]
+    ours = np.concatenate(ours)
     for left, values, rows, title in (
         (0.41, ours, labels, "cross-talk: masks"),
         (0.73, found.classical_cross_talk, [SHORT[n] for n in found.classical_name], "cross-talk: classical"),
@@ -132,9 +147,14 @@ def _bars(ax, found) -> None:
         "empty sites": np.abs(found.decoy_contrast_to_noise),
         "best classical": np.nanmax(np.abs(np.nan_to_num(found.classical_contrast_to_noise)), axis=0),
     }
-    place = np.arange(len(found.species))
-    for i, ((name, values), colour) in enumerate(zip(groups.items(), (PALETTE[0], FAINT, PALETTE[1]), strict=True)):
-        ax.bar(place + 0.27 * (i - 1), np.nan_to_num(values), 0.25, color=colour, label=name)
+    if found.joined_image is not None:
+        groups["joined"] = np.abs(found.joined_contrast_to_noise)
+        groups["joined, empty sites"] = np.abs(found.joined_decoy_contrast_to_noise)
+    colours = {"mask": PALETTE[0], "empty sites": PALETTE[4], "best classical": PALETTE[1], "joined": PALETTE[5]}
+    place, width = np.arange(len(found.species)), 0.85 / len(groups)
+    for i, (name, values) in enumerate(groups.items()):
+        at = place + width * (i - (len(groups) - 1) / 2)
+        ax.bar(at, np.nan_to_num(values), 0.92 * width, color=colours.get(name, FAINT), label=name)
     ax.set(xticks=place, xticklabels=found.species, ylabel="contrast to counting noise", title="contrast to noise")
     ax.spines[["top", "right"]].set_visible(False)
     ax.set_ylim(0, 1.3 * max(float(np.nanmax(np.nan_to_num(v))) for v in groups.values()) or 1.0)
@@ -148,6 +168,8 @@ def _numbers_caption(found) -> str:
         "<b>Contrast to noise</b>: mean of the positions at columns less mean of the background, by the counting noise "
         f"of a position of the background; best classical images: {pairs}. <b>Cross-talk</b>: correlation of an image "
         "(row) with the template of a species (column); partial masks are blind to what the other templates explain. "
+        "A mask sees one position at a time; joined images and integrals of deflections draw on the neighbours, which "
+        "makes their noise smaller and common to neighbours. "
         "Values off the diagonal as large as on it mean that the image shows both species."
     )
 
@@ -207,8 +229,9 @@ def _columns_caption(found, step, times: int) -> str:
         else:
             lines.append(f"{escape(name)}: none (pull {found.pull[k]:.2f})")
     return (
-        "<b>Columns against their sites.</b> Dots: sites in the template; arrows from there to the peak in the image, "
-        f"{times} times enlarged; crosses: columns without a position. Only species whose peaks do not follow a "
+        "<b>Columns against their sites.</b> Dots: sites in the template; arrows "
+        f"from there to the peak in the image, {times} times enlarged; crosses: columns without a position. Only "
+        "species whose peaks do not follow a "
         "shifted template (pull) have positions. Look for arrows that turn from one part of the scan to another; those "
         "that repeat with the cell are neighbours, which draw peaks nearer than their width, and counting noise does "
         f"not tell. {'; '.join(lines)}. All columns: template_mask.csv."

@@ -56,7 +56,11 @@ def _of_masks(found) -> dict:
     """Return contrast to noise and pull per species of the template masks."""
     names = () if found is None else found.species
     values = {f"mask_{name}_contrast_to_noise": _plain(found.contrast_to_noise[k]) for k, name in enumerate(names)}
-    return values | {f"mask_{name}_pull": _plain(found.pull[k]) for k, name in enumerate(names)}
+    values |= {f"mask_{name}_pull": _plain(found.pull[k]) for k, name in enumerate(names)}
+    if found is not None and found.joined_image is not None:
+        ratio = found.joined_contrast_to_noise
+        values |= {f"mask_{name}_joined_contrast_to_noise": _plain(ratio[k]) for k, name in enumerate(names)}
+    return values
 
 
 def thumbnail(sample: Sample) -> str:

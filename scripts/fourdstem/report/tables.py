@@ -134,12 +134,26 @@ def species(sample: Sample) -> Text:
                 f"{found.decoy_contrast_to_noise[k]:.1f}, {found.wrong_contrast_to_noise[k]:.1f}",
                 f"{np.nanmax(np.abs(found.classical_contrast_to_noise[:, k])):.1f}",
                 f"{found.pull[k]:.2f}",
+                *_joined(found, k),
             )
         )
     head = ("species", "statement", "image and template", "in-sample (by noise alone)", "at empty, wrong sites")
     head += ("contrast (counts)", "in the control", "contrast to noise", "its like at empty, wrong sites")
     head += ("best classical", "pull")
+    head += (
+        () if found.joined_image is None else ("joined: contrast to noise", "at empty sites", "in the control", "pull")
+    )
     return table(head, rows, tuple(range(2, len(head))))
+
+
+def _joined(found, k: int) -> tuple:
+    """Return what a row says of the image joined with those of the slopes."""
+    if found.joined_image is None:
+        return ()
+    control = found.joined_control_contrast[k]
+    share = f"{control / found.joined_contrast[k]:.0%} of the contrast" if np.isfinite(control) else "–"
+    ratio, empty = found.joined_contrast_to_noise[k], found.joined_decoy_contrast_to_noise[k]
+    return f"{ratio:.1f}", f"{empty:.1f}", share, f"{found.joined_pull[k]:.2f}"
 
 
 def _class_share(found, phase: int, name: str) -> tuple[float, float]:

@@ -307,7 +307,13 @@ def _said_masks(sample: Sample, cited: list[str]) -> str:
     text += ", equal at opposite pixels" if settings.get("symmetrise", True) else ""
     text += ", partial to the other species" if settings.get("partial") else ""
     text += f"), cross-fitted by {way}; the same templates at empty and at wrong sites, and templates shifted by "
-    return text + f"{number(settings.get('shift_angstrom', 0.2))} Å, served as controls. "
+    text += f"{number(settings.get('shift_angstrom', 0.2))} Å, served as controls. "
+    if found.joined_image is not None:
+        text += (
+            "Masks odd at opposite pixels, learned from the slopes of the templates, were integrated and joined with "
+        )
+        text += "the images by least variance at every spatial frequency. "
+    return text
 
 
 def _said_orientation(sample: Sample, cited: list[str]) -> str:

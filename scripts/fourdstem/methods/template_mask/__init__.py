@@ -118,7 +118,7 @@ def _warnings(params: Params, source: stream.Source, positions: int, cube: Cube)
 def _images(shared: Scene, source: stream.Source, radius: float, learned: dict) -> Fitted:
     """Learn the masks and apply them: two passes, three where counts are split."""
     params, question = shared.params, shared.question
-    shape = masks.form(params, source, radius)
+    shape = masks.form(params, source, radius, question.parity)
     many = len(shared.prepared.species)
     fold = np.zeros(source.cube.scan_shape, int)
     if params.cross_fit == "folds":

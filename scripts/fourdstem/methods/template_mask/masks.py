@@ -28,11 +28,17 @@ class Question:
     region : ndarray of bool, shape (region, scan_y, scan_x)
     of : ndarray of int, shape (template,)
         Region of each template.
+    parity : ndarray of int, shape (template,), optional
+        1: opposite pixels weigh alike, -1: with opposite signs, where masks are made symmetric.
+    scale : ndarray of shape (template,), optional
+        By what each template was divided.
     """
 
     template: np.ndarray
     region: np.ndarray
     of: np.ndarray
+    parity: np.ndarray | None = None
+    scale: np.ndarray | None = None
 
     @property
     def count(self) -> np.ndarray:
@@ -48,12 +54,12 @@ def standardised(template: np.ndarray, region: np.ndarray) -> np.ndarray:
 
 
 def residual(template: np.ndarray, others: np.ndarray, region: np.ndarray) -> np.ndarray:
-    """Return what ``others`` (m, scan_y, scan_x) do not explain of a template within a region, standardised."""
+    """Return what ``others`` (m, scan_y, scan_x) do not explain of a template within a region, 0 outside."""
     design = np.stack([np.ones(region.sum()), *(o[region] for o in others)], axis=1)
     fitted = design @ np.linalg.lstsq(design, template[region], rcond=None)[0]
     rest = np.zeros(region.shape)
     rest[region] = template[region] - fitted
-    return standardised(rest, region)
+    return rest
 
 
 @dataclass(frozen=True)
@@ -84,11 +90,14 @@ class Form:
         Within the annulus.
     partner : ndarray of int, shape (pixel,)
         The pixel opposite, itself where masks are not made symmetric or there is none.
+    parity : ndarray of int, shape (template,), or int
+        Of each template (see `Question`).
     """
 
     params: Params
     allowed: np.ndarray
     partner: np.ndarray
+    parity: np.ndarray | int = 1
 
     @property
     def linear(self) -> bool:
@@ -113,15 +122,16 @@ class Form:
 
     def weights(self, learned: Learned, count: np.ndarray) -> np.ndarray:
         """Return the masks as they are applied, (template, pixel)."""
-        mask = np.where(self.allowed, 0.5 * (learned.mask + learned.mask[:, self.partner]), 0.0)
+        parity = np.reshape(self.parity, (-1, 1))
+        mask = np.where(self.allowed, 0.5 * (learned.mask + parity * learned.mask[:, self.partner]), 0.0)
         mask[np.abs(mask) < np.stack([self.threshold(n) for n in count])] = 0.0
         if self.sign:
             mask = np.where(mask * self.sign > 0, mask, 0.0)
         return mask * self.gain(learned.std)
 
 
-def form(params: Params, source: stream.Source, beam_radius_px: float) -> Form:
-    """Return the form of masks for a detector."""
+def form(params: Params, source: stream.Source, beam_radius_px: float, parity=None) -> Form:
+    """Return the form of masks for a detector; ``parity`` (template,) as in `Question`."""
     y, x = (np.arange(n) * source.bin_px + (source.bin_px - 1) / 2 for n in source.shape)
     r = np.hypot(y[:, None] - source.centre_px[0], x[None, :] - source.centre_px[1]) / beam_radius_px
     allowed = (r >= params.inner) & (r <= (np.inf if params.outer is None else params.outer))
@@ -138,7 +148,7 @@ def form(params: Params, source: stream.Source, beam_radius_px: float) -> Form:
         ).any(axis=0)  # fmt: skip
         alone = ~(whole & whole[partner])
         partner[alone] = np.flatnonzero(alone)
-    return Form(params, allowed.reshape(-1), partner)
+    return Form(params, allowed.reshape(-1), partner, 1 if parity is None else parity)
 
 
 # ---- learning ---------------------------------------------------------------------------------------------
@@ -229,7 +239,8 @@ def leave_one_out(source, question: Question, learned: Learned, shape: Form, var
         inverse = np.where(std > 0, 1 / np.where(std > 0, std, 1.0), 0.0)
         mean = np.ascontiguousarray(learned.mean[first])
         made, spread = stream.images(source, columns, lambda rows, _: scatter(rows, mean, gain, inverse, shape.partner))
-        fair = made[:many] - own * spread[question.of]
+        odd = np.zeros(many, int) if question.parity is None else (question.parity < 0).astype(int)
+        fair = made[:many] - own * spread[2 * question.of + odd]
         return Images(fair, made[:many], made[many:])
     gain = np.stack([shape.gain(s) for s in learned.std])
     inverse = np.where(learned.std > 0, 1 / np.where(learned.std > 0, learned.std, 1.0), 0.0)
@@ -244,20 +255,23 @@ def leave_one_out(source, question: Question, learned: Learned, shape: Form, var
 
 @numba.njit(nogil=True, cache=True)
 def scatter(rows, mean, gain, inverse, partner):
-    """Return what rows put into their own images: ``Σ_k gain_k d_k (d_k/std_k + d_p/std_p) / 2``, p opposite k.
+    """Return what rows put into their own images: ``Σ_k gain_k d_k (d_k/std_k ± d_p/std_p) / 2``, p opposite k.
 
-    ``d = X - mean``; rows (n, pixel), the rest (region, pixel) and partner (pixel,); float64 (n, region).
+    ``d = X - mean``; rows (n, pixel), the rest (region, pixel) and partner (pixel,); float64 (n, 2 region): of even
+    and of odd masks, by turns.
     """
-    out = np.zeros((rows.shape[0], mean.shape[0]))
+    out = np.zeros((rows.shape[0], 2 * mean.shape[0]))
     scaled = np.empty(rows.shape[1])
     for i in range(rows.shape[0]):
         for j in range(mean.shape[0]):
             for k in range(rows.shape[1]):
                 scaled[k] = (rows[i, k] - mean[j, k]) * inverse[j, k]
-            total = 0.0
+            own, opposite = 0.0, 0.0
             for k in range(rows.shape[1]):
-                total += gain[j, k] * (rows[i, k] - mean[j, k]) * (scaled[k] + scaled[partner[k]])
-            out[i, j] = 0.5 * total
+                weighted = gain[j, k] * (rows[i, k] - mean[j, k])
+                own += weighted * scaled[k]
+                opposite += weighted * scaled[partner[k]]
+            out[i, 2 * j], out[i, 2 * j + 1] = 0.5 * (own + opposite), 0.5 * (own - opposite)
     return out
 
 

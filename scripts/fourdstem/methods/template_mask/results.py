@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fourdstem.errors import InputError
-from fourdstem.methods.template_mask import claims, classical, columns, masks, sites, stream
+from fourdstem.methods.template_mask import claims, classical, columns, joined, masks, sites, stream
 from fourdstem.methods.template_mask.scene import Scene, area_of
 from fourdstem.methods.template_mask.settings import Result, Template
 
@@ -126,22 +126,55 @@ def _nowhere(template: Template) -> None:
 
 def variance_of(source: stream.Source, fitted: Fitted) -> np.ndarray:
     """Return the counting noise of the images of the species, (species, scan_y, scan_x)."""
-    known = source.cube.correction
-    gain = known.counts_per_electron if np.isfinite(known.counts_per_electron) else 1.0
-    noise = np.nan_to_num(known.readout_noise_counts) ** 2 * source.bin_px**2
+    gain, noise = _noise(source)
     own = fitted.weights[: len(fitted.images.variance)]
     return np.maximum(gain * fitted.images.variance + noise * (own**2).sum(axis=1)[:, None, None], 0)
 
 
-def _pulls(scene: Scene, fair: np.ndarray, shape) -> np.ndarray:
-    many = len(scene.prepared.species)
-    out = np.full(many, np.nan)
-    for k, one in enumerate(scene.prepared.species):
-        ahead, behind = fair[3 * many + k], fair[4 * many + k]
-        out[k] = columns.pull(
-            ahead, behind, one.columns(shape), scene.step, scene.params.shift_angstrom, scene.params.core_angstrom
-        )
-    return out
+def _noise(source: stream.Source) -> tuple[float, float]:
+    """Return counts per electron, and the variance of the readout of a pixel as summed."""
+    known = source.cube.correction
+    gain = known.counts_per_electron if np.isfinite(known.counts_per_electron) else 1.0
+    return gain, np.nan_to_num(known.readout_noise_counts) ** 2 * source.bin_px**2
+
+
+def _pulls(scene: Scene, ahead, behind, shape) -> np.ndarray:
+    """Return how far peaks follow templates shifted ahead and behind; images (species, scan_y, scan_x)."""
+    given = (scene.step, scene.params.shift_angstrom, scene.params.core_angstrom)
+    species = scene.prepared.species
+    return np.array(
+        [columns.pull(a, b, s.columns(shape), *given) for a, b, s in zip(ahead, behind, species, strict=True)]
+    )
+
+
+def _joined(scene: Scene, source: stream.Source, fitted: Fitted, own: list[sites.Cores]) -> dict:
+    """Return what is said of images joined with those of the slopes; nothing where there are none."""
+    if not scene.triples:
+        return {}
+    many, fair = len(own), fitted.images.fair
+    gain, readout = _noise(source)
+
+    def noise(weights, mean):
+        return np.maximum(gain * (weights**2 * mean).sum(axis=1) + readout * (weights**2).sum(axis=1), 0)
+
+    made = joined.join(scene.question, fair, fitted.weights, fitted.learned, noise, scene.triples, scene.step)
+    image, empty, ahead, behind = made.image.reshape(4, many, *fair.shape[1:])
+    variance = np.broadcast_to(made.variance[:many, None, None], image.shape)
+    found = judged(scene, np.concatenate([image, empty, fair[2 * many : 3 * many]]), variance, own)
+    pull = _pulls(scene, ahead, behind, image.shape[1:])
+    talk = np.array([[claims.correlation(a, t) for t in scene.raw[:many]] for a in image])
+    return {
+        "joined_image": image.astype(np.float32),
+        "joined_decoy_image": empty.astype(np.float32),
+        "joined_sigma": np.sqrt(made.variance[:many]),
+        "joined_contrast": np.array([f.seen.value for f in found]),
+        "joined_contrast_to_noise": np.array([f.seen.to_noise for f in found]),
+        "joined_decoy_contrast_to_noise": np.array([f.empty.to_noise for f in found]),
+        "joined_control_contrast": np.array([f.control.value for f in found]),
+        "joined_correlation": np.diag(talk).copy(),
+        "joined_cross_talk": talk,
+        "joined_pull": pull,
+    }
 
 
 def gather(scene: Scene, source: stream.Source, shown, fitted: Fitted, notes: list[str]) -> Result:
@@ -149,7 +182,8 @@ def gather(scene: Scene, source: stream.Source, shown, fitted: Fitted, notes: li
     many, shape = len(scene.prepared.species), source.cube.scan_shape
     raw, own = scene.raw[: 3 * many], cores_of(scene, shape)
     variance = variance_of(source, fitted)
-    pull = _pulls(scene, fitted.images.fair, shape)
+    fair = fitted.images.fair
+    pull = _pulls(scene, fair[3 * many : 4 * many], fair[4 * many : 5 * many], shape)
     against = _against_classical(shown, raw[:many], own)
     free = source.pixels / (2 if scene.params.symmetrise else 1)  # opposite pixels count as one
     return Result(
@@ -165,9 +199,10 @@ def gather(scene: Scene, source: stream.Source, shown, fitted: Fitted, notes: li
         registration=scene.prepared.registration,
         note="; ".join(notes),
         **_pictures(fitted, raw, many),
-        **_said(judged(scene, fitted.images.fair, variance, own)),
+        **_said(judged(scene, fair, variance, own)),
+        **_joined(scene, source, fitted, own),
         **against,
-        **_columns(scene, shown, fitted.images.fair, variance, pull, against["classical_best"], shape),
+        **_columns(scene, shown, fair, variance, pull, against["classical_best"], shape),
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fourdstem.errors import InputError
-from fourdstem.methods.template_mask import masks, sites, templates
+from fourdstem.methods.template_mask import joined, masks, sites, templates
 from fourdstem.methods.template_mask.settings import Params, Template
 
 
@@ -13,7 +13,8 @@ from fourdstem.methods.template_mask.settings import Params, Template
 class Scene:
     """What the parts of the stage share: templates in the order species, empty sites, wrong sites, ahead, behind.
 
-    ``raw`` (template, scan_y, scan_x) are the templates before any is standardised or made partial.
+    ``raw`` (template, scan_y, scan_x) are the templates before any is standardised or made partial. After them the
+    question has the slopes of species, empty sites, ahead and behind; ``triples`` names each template with its slopes.
     """
 
     params: Params
@@ -24,6 +25,7 @@ class Scene:
     wrong: list
     step: np.ndarray
     elsewhere: list  # area of each species from which nothing was learned, or None
+    triples: list  # empty where slopes are not asked for
 
 
 def make(params: Params, shown, step, crystals, pictures, learned) -> Scene:
@@ -47,12 +49,30 @@ def make(params: Params, shown, step, crystals, pictures, learned) -> Scene:
     of = np.tile(of, len(raw) // len(species))
     for one, template, k in zip(species * 5, raw, of, strict=True):
         _check_contrast(one.name, template[region[k]])
-    made = [masks.standardised(t, region[k]) for t, k in zip(raw, of, strict=True)]
-    if params.partial and len(species) > 1:
-        made = [_partial(k, raw, region[of[k]], len(species)) for k in range(len(raw))]
-    question = masks.Question(np.stack(made), region, of)
+    question, triples = _question(params, raw, region, of, len(species), step, not learned)
     away = [_elsewhere(t, a, learned) for t, a in zip(prepared.template, areas, strict=True)]
-    return Scene(params, prepared, question, np.stack(raw), empty, wrong, step, away)
+    return Scene(params, prepared, question, np.stack(raw), empty, wrong, step, away, triples)
+
+
+def _question(params: Params, raw: list, region, of, species: int, step, own: bool):
+    """Return the templates as they are learned from, slopes behind them, and which slopes are whose."""
+    asked, index, triples = list(raw), list(range(len(raw))), []
+    if own and params.slopes and params.symmetrise and params.mask == "signed" and not params.significance:
+        with_slopes = [k for k in index if not 2 * species <= k < 3 * species]  # of all but wrong sites
+        pairs = [joined.slopes(raw[k], step) for k in with_slopes]
+        first, many = len(raw), len(pairs)
+        triples = [(k, first + i, first + many + i) for i, k in enumerate(with_slopes)]
+        asked += [p[0] for p in pairs] + [p[1] for p in pairs]
+        index += with_slopes * 2
+    at = of[index]
+    if params.partial and species > 1:
+        start = np.repeat([0, len(raw), len(raw) + len(triples)], [len(raw), len(triples), len(triples)])
+        others = [asked[i : i + species] for i in start]
+        asked = [_partial(t, k % species, o, region[r]) for t, k, o, r in zip(asked, index, others, at, strict=True)]
+    scale = np.array([t[region[r]].std() for t, r in zip(asked, at, strict=True)])
+    made = np.stack([masks.standardised(t, region[r]) for t, r in zip(asked, at, strict=True)])
+    parity = np.where(np.arange(len(asked)) < len(raw), 1, -1)
+    return masks.Question(made, region, at, parity, scale), triples
 
 
 def _check_contrast(name: str, inside: np.ndarray) -> None:
@@ -80,7 +100,6 @@ def _elsewhere(one: Template, area: np.ndarray, learned: dict) -> np.ndarray | N
     return None if area.all() else ~area
 
 
-def _partial(k: int, raw: list, region, species: int) -> np.ndarray:
-    """Return template k without what the other species explain; sites that are shifted are still their own species."""
-    own = k % species
-    return masks.residual(raw[k], np.stack([raw[j] for j in range(species) if j != own]), region)
+def _partial(template, own: int, species: list, region) -> np.ndarray:
+    """Return a template without what other species explain; sites that are shifted are still their own species."""
+    return masks.residual(template, np.stack([other for j, other in enumerate(species) if j != own]), region)

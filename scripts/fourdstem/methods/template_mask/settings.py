@@ -56,6 +56,11 @@ class Params:
         True,
         "Make masks equal at opposite pixels: what differs there only moves columns, and draws them to the template.",
     )
+    slopes: bool = setting(
+        True,
+        "Also learn from the templates' slopes what opposite pixels differ by, and join both images. Needs symmetric, "
+        "signed masks without significance, all learned in this scan.",
+    )
     significance: float = setting(
         0.0, "Keep only correlations beyond this many standard deviations of chance; 0 = all.", minimum=0, maximum=10
     )
@@ -128,6 +133,26 @@ class Result:
     column_sigma_px: np.ndarray = quantity("column yx", "px", "by counting noise")
     centre_px: np.ndarray = quantity("yx", "px", "beam in the masks")
     detector_bin: int = quantity("", "px", "pixels summed along each detector axis")
+    joined_image: np.ndarray | None = quantity(
+        "species scan_y scan_x", "counts", "image joined with that of the slopes, cross-fitted", default=None
+    )
+    joined_decoy_image: np.ndarray | None = quantity(
+        "species scan_y scan_x", "counts", "likewise of empty sites", default=None
+    )
+    joined_sigma: np.ndarray | None = quantity(
+        "species", "counts", "counting noise of the joined image; neighbours share it", default=None
+    )
+    joined_contrast: np.ndarray | None = quantity("species", "counts", "columns above background", default=None)
+    joined_contrast_to_noise: np.ndarray | None = quantity("species", "", "by counting noise", default=None)
+    joined_decoy_contrast_to_noise: np.ndarray | None = quantity("species", "", "of empty sites", default=None)
+    joined_control_contrast: np.ndarray | None = quantity("species", "counts", "contrast in the control", default=None)
+    joined_correlation: np.ndarray | None = quantity("species", "", "joined image with template", default=None)
+    joined_cross_talk: np.ndarray | None = quantity(
+        "species species", "", "joined image of one species with template of another", default=None
+    )
+    joined_pull: np.ndarray | None = quantity(
+        "species", "", "shift of its peaks by shift of the template", default=None
+    )
     lattice_angstrom: np.ndarray | None = quantity("vector yx", "Å", "lattice vectors in the scan", default=None)
     registration: float | None = quantity("", "", "correlation of the CIF's picture with the image", default=None)
     note: str = quantity("", "", "what to know of this job", default="")

@@ -212,9 +212,14 @@ def binned(stored, usable, offset, size, shape, out):
     out[:] = 0
     for i in range(stored.shape[0]):
         for y in range(shape[0] * size):
-            for x in range(shape[1] * size):
-                if usable[y, x]:
-                    out[i, (y // size) * shape[1] + x // size] += np.float32(stored[i, y, x]) - offset
+            first, x = (y // size) * shape[1], 0
+            for k in range(first, first + shape[1]):
+                total = out[i, k]
+                for _ in range(size):
+                    if usable[y, x]:
+                        total += np.float32(stored[i, y, x]) - offset
+                    x += 1
+                out[i, k] = total
     return out
 
 

@@ -1,0 +1,115 @@
+"""Simulated specimens: columns, counts, detectors; the multislice itself runs in an environment of its own."""
+
+import numpy as np
+import pytest
+from scipy.spatial import cKDTree
+
+from fourdstem import crystal, multislice, specimens
+from fourdstem.errors import InputError
+from fourdstem.methods.template_mask import registration
+
+
+def columns(name, element):
+    return np.array([row[1:3] for row in specimens.truth(name)[1:] if row[0] == element]).reshape(-1, 2)
+
+
+def spacings(place, cell):
+    """All distances between columns of a cell that repeats, sorted: what does not depend on origin and rotation."""
+    off = (place[:, None] - place[None]) / cell
+    return np.sort(np.linalg.norm((off - np.round(off)) * cell, axis=-1).reshape(-1))
+
+
+@pytest.mark.parametrize(("element", "number"), [("Fe", 26), ("P", 15), ("O", 8), ("Li", 3)])
+def test_columns_of_the_olivine_are_those_that_the_cif_projects(element, number):
+    """The CIF and its symmetry are read by other code."""
+    cell = registration.project(crystal.read_cif("config/cif/LiFePO4.cif", "LiFePO4"), (0, 1, 0))
+    size = np.linalg.norm(cell.basis, axis=1)
+    expected = np.array([p for p, a in zip(cell.place, cell.atoms, strict=True) if number in a])
+    axes = cell.basis / size[:, None]
+    found = columns("lifepo4", element)
+    assert len(found) == len(expected)
+    np.testing.assert_allclose(spacings(found, (4.692, 10.332)), spacings(expected @ axes.T, size), atol=2e-3)
+
+
+def test_half_of_lithium_is_missing_in_order_and_all_of_it_in_the_heterosite():
+    whole, half = columns("lifepo4", "Li"), columns("half", "Li")
+    assert len(whole) == 2
+    np.testing.assert_allclose(half, whole[whole[:, 1] < 5])
+    assert len(columns("fepo4", "Li")) == 0
+    for name in ("lifepo4", "half", "fepo4"):
+        assert len(columns(name, "O")) == 12
+
+
+def test_displaced_columns_lie_a_tenth_of_an_angstrom_beside_their_sites():
+    for element, count in (("O", 6), ("Li", 1), ("Fe", 0)):
+        away, index = cKDTree(columns("lifepo4", element)).query(columns("displaced", element))
+        moved = away > 1e-3
+        assert moved.sum() == count
+        off = columns("displaced", element)[moved] - columns("lifepo4", element)[index[moved]]
+        np.testing.assert_allclose(off, np.broadcast_to(specimens.DISPLACED_ANGSTROM, off.shape), atol=2e-4)
+
+
+def test_the_wall_turns_the_polarisation_round_and_lead_stays():
+    x = np.linspace(0, 46.848, 500)
+    polarised = specimens.polarised(x, 46.848)
+    assert polarised[0] == pytest.approx(-1, abs=0.01)
+    assert polarised[250] == pytest.approx(1, abs=0.02)
+    assert specimens.polarised(0.25 * 46.848, 46.848) == pytest.approx(0, abs=1e-4)
+    rows = [r for r in specimens.truth("wall")[1:] if r[0] == "O"]
+    ideal = [r for r in specimens.without_wall(1.0) if r[0] == "O"]
+    place, right = (np.array([r[1:3] for r in found]) for found in (rows, ideal))
+    far = np.abs(place[:, 1] - (0.5 - 0.05) * 46.848) < 4  # in the middle of the right domain
+    assert far.sum() > 4
+    assert cKDTree(right).query(place[far])[0].max() < 0.03
+    assert {r[1] for r in specimens.truth("wall")[1:] if r[0] == "Pb"} == {0.0}
+
+
+def test_patterns_on_other_pixels_keep_their_intensity_and_their_place():
+    x, y = ((np.arange(n) - n // 2) * w for n, w in ((40, 0.05), (30, 0.06)))
+    spots = [(0.3, -0.2), (-0.4, 0.1)]
+    seen = np.stack([np.exp(-((x[:, None] - a) ** 2 + (y - b) ** 2) / 0.02) for a, b in spots])
+    made = specimens.rebinned(seen, (0.05, 0.06), 64, 0.07)
+    assert made.shape == (2, 64, 64)
+    total = seen.sum(axis=(1, 2))
+    np.testing.assert_allclose(made.sum(axis=(1, 2)), total, rtol=1e-5)
+    k = (np.arange(64) - 31.5) * 0.07
+    found = np.stack([made.sum(axis=1) @ k, made.sum(axis=2) @ k], axis=1) / total[:, None]  # x, y
+    np.testing.assert_allclose(found, spots, atol=0.002)  # a thirtieth of a pixel
+
+
+def test_counts_are_poisson_by_tile_and_depend_on_the_seed_alone():
+    cell = np.random.default_rng(1).uniform(0.2, 1.0, (3, 4, 5, 5)) / 25
+    counts = specimens.recorded(cell, (20, 10), 500.0, 3)
+    assert counts.dtype == np.uint16
+    assert counts.shape == (60, 40, 5, 5)
+    tiles = counts.reshape(20, 3, 10, 4, 5, 5).astype(float)
+    mean, variance = tiles.mean(axis=(0, 2)), tiles.var(axis=(0, 2), ddof=1)
+    np.testing.assert_allclose(mean, cell * 500, atol=5 * np.sqrt(20 / 200))
+    assert (variance / mean).mean() == pytest.approx(1.0, abs=0.05)
+    np.testing.assert_array_equal(counts, specimens.recorded(cell, (20, 10), 500.0, 3))
+    assert (counts != specimens.recorded(cell, (20, 10), 500.0, 4)).mean() > 0.5
+
+
+def test_phonons_are_averaged_in_the_order_of_names(tmp_path):
+    rng, files = np.random.default_rng(2), []
+    for k in range(3):
+        files.append(tmp_path / f"{k}.npy")
+        specimens.save(files[-1], rng.uniform(size=(2, 3)).astype(np.float32))
+    one, other = specimens.averaged(files), specimens.averaged(files[::-1])
+    assert one.tobytes() == other.tobytes()
+    np.testing.assert_allclose(one, np.mean([np.load(f) for f in files], axis=0), rtol=1e-6)
+
+
+def test_what_is_not_there_is_told(tmp_path):
+    with pytest.raises(InputError, match="specimen gold"):
+        specimens.specimen("gold")
+    with pytest.raises(InputError, match="a thickness of 123 Å"):
+        specimens.at_thickness(tmp_path / "none.npy", "wall", 123.0)
+
+
+def test_abtem_that_is_missing_is_told_with_the_way_to_have_it(monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "abtem", None)
+    with pytest.raises(InputError, match="simulate_atomic --sdm conda"):
+        multislice.simulate("lifepo4", {}, (50.0,), 0)
