@@ -16,10 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fourdstem.methods.nmf import curves, phases, rank
+from fourdstem.methods.nmf import curves, noise, phases, rank
 from fourdstem.methods.nmf.sweep import sweep
 
-RANKS = (4, 6, 8, 10, 15, 20)
+RANKS = range(2, 21)
+SHOWN = (4, 6, 8, 10, 12, 14, 16, 18, 20)  # beside the one that is chosen
 LEAST = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 REFERENCES = {1: 2, 2: 3, 3: 3, 4: 1, 5: 1}  # recorded pattern: phase; pattern 0 is of the matrix
 PHASES = ("Al", "theta'<100>", "theta'<001>", "T1")
@@ -58,16 +59,20 @@ def scores(label: np.ndarray, truth: np.ndarray) -> list[float]:
 
 
 def study(folder, rows: slice, starts: int = 2):
-    """Yield rows (rank, least share, accuracy, macro recall, recalls) and at last the rank that the curves choose."""
+    """Yield rows (rank, least share, accuracy, macro recall, recalls) and at last the rank that is chosen, and why.
+
+    As in the stage, where the gain of a detector is not known: by the singular values of the patterns themselves.
+    """
     patterns, mask, reference, truth = load(folder, rows)
     fits = sweep(patterns, RANKS, starts, tol=1e-5).fits
-    for k in RANKS:
+    found = curves.gather([curves.curve(patterns, fits[k], mask=mask) for k in RANKS])
+    choice = rank.choose(found, noise.visible(patterns, None))
+    for k in sorted({*SHOWN, choice.rank}):
         best = min(fits[k], key=lambda fit: fit.loss)
         for least in LEAST:
             label = phases.phase_map(best.weight, best.component, named(best, reference), least)
             yield (k, least, *scores(np.where(label < 0, 0, label), truth))
-    found = curves.gather([curves.curve(patterns, fits[k], mask=mask) for k in RANKS])
-    yield rank.choose(found)
+    yield choice
 
 
 def main() -> None:

@@ -27,6 +27,8 @@ def metrics(sample: Sample) -> dict:
         values["self_weight"] = _median(sample.nonlocal_average.self_weight)
     if sample.nmf is not None:
         values |= {"components": int(sample.nmf.chosen_rank), "clusters": len(sample.nmf.cluster_size_px)}
+    if sample.clusters is not None:
+        values["named_clusters"] = int((sample.clusters.phase >= 0).sum())
     values |= _of_masks(sample.template_mask)
     for source, result in sample.orientation.items():
         good = result.phase >= 0
