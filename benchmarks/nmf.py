@@ -6,7 +6,8 @@ Make an environment with ``pip install scikit-learn==1.9.1`` and give its Python
 
 scikit-learn: ``NMF(k, solver="cd", tol=1e-4, max_iter=200)``, its defaults, started by nndsvda and then at random, on
 the same float32 matrix in memory. It takes long, so that only some ranks are run (``--rival-ranks``); the time of the
-others is interpolated linearly in the rank, which it is nearly proportional to. Losses are computed alike for both, in
+others is interpolated linearly in the rank, which it is nearly proportional to, and beyond the largest rank that ran it
+is taken to be no longer, which favours scikit-learn. Losses are computed alike for both, in
 float64, on whole patterns. ``--device cuda`` times the scan on a graphics card.
 """
 
@@ -104,9 +105,7 @@ def compare(fits, seconds, v, ranks, starts: int, theirs) -> None:
     """Print losses side by side, and both times over all ranks and starts."""
     import numpy as np
 
-    print(
-        'scikit-learn: NMF(solver="cd", tol=1e-4, max_iter=200); ours: solver hals, tol 1e-5, max_iter 1000, both float32'
-    )
+    print('scikit-learn: NMF(solver="cd", tol=1e-4, max_iter=200); ours: hals, tol 1e-5, max_iter 1000; both float32')
     print("rank start   loss, scikit-learn   ours / theirs   iterations   seconds (processor)")
     for (k, s), (took, busy, iterations, cost) in theirs.items():
         ratio = true_loss(v, fits[k, s]) / cost
