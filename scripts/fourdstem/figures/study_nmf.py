@@ -94,6 +94,9 @@ def cost(rows, folder):
         ax.set_xlabel(name)
         ax.legend(fontsize=8, loc="upper left")
         told.append(f"{name} to the power {exponent:.2f}")
+    low, high = axes[0].get_ylim()
+    ticks = [t for t in (a * 10.0**b for b in range(-3, 4) for a in (1, 2, 5)) if low <= t <= high]
+    axes[0].set_yticks(ticks, [f"{t:g}" for t in ticks])
     axes[0].set_ylabel("processor time (s)")
     first = {name: next(row for row in rows[1:] if row[0] != name)[column] for name, column in columns.items()}
     held = "{positions:,} positions, {pixels:,} pixels, rank {rank}".format(**first)
