@@ -98,7 +98,7 @@ def cost(rows, folder):
     ticks = [t for t in (a * 10.0**b for b in range(-3, 4) for a in (1, 2, 5)) if low <= t <= high]
     axes[0].set_yticks(ticks, [f"{t:g}" for t in ticks])
     axes[0].set_ylabel("processor time (s)")
-    first = {name: next(row for row in rows[1:] if row[0] != name)[column] for name, column in columns.items()}
+    first = {name: int(next(r for r in rows[1:] if r[0] != name)[column]) for name, column in columns.items()}
     held = "{positions:,} positions, {pixels:,} pixels, rank {rank}".format(**first)
     return save(fig, folder, "nmf_cost", _CAPTIONS["cost"].format(held=held, told="; ".join(told)))
 
