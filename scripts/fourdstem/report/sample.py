@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -126,10 +126,7 @@ def read(results, figures, phases: dict[str, str], changed: dict) -> Sample:
     )
 
     folder = Path(results)
-
-    def result(name, kind):
-        path = folder / f"{name}.h5"
-        return io.read_result(path, kind) if path.is_file() else None
+    result = partial(_result, folder)
 
     indexed = {source: result(f"orientation/{source}", orientation.Result) for source in SOURCES}
     found = {source: result(f"grains/{source}", grains.Result) for source in SOURCES}
@@ -153,6 +150,11 @@ def read(results, figures, phases: dict[str, str], changed: dict) -> Sample:
         changed=changed,
         records=_records(folder / "provenance"),
     )
+
+
+def _result(folder: Path, name: str, kind):
+    path = folder / f"{name}.h5"
+    return io.read_result(path, kind) if path.is_file() else None
 
 
 def sections(sample: Sample) -> set[str]:
