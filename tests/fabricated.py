@@ -83,7 +83,7 @@ def results(
         made = nmf.compute(cube, cube, few, 2.0, folder)
         _save(folder / "nmf.h5", acquisition, made)
         if "clusters" in stages:
-            _save(folder / "clusters.h5", acquisition, _clusters(made, phases))
+            _save(folder / "clusters.h5", acquisition, _clusters(made, phases, indexed))
     if "template_mask" in stages:
         _save(folder / "template_mask.h5", acquisition, _template_mask(scan_shape, detector))
     found = {}
@@ -223,10 +223,10 @@ def _template_mask(shape, detector):
     return template_mask.Result(**{**values, **names, **columns, "detector_bin": 2, "registration": 0.8})
 
 
-def _clusters(found, phases):
-    """Clusters that are gold and iron by turns; the last one was not indexed."""
+def _clusters(found, phases, indexed):
+    """Clusters that are gold and iron by turns; unless all are ``indexed``, the last one is not."""
     count = len(found.cluster_size_px)
-    phase = np.where(np.arange(count) < count - 1, np.arange(count) % phases, -1)
+    phase = np.where(np.arange(count) < count - (not indexed), np.arange(count) % phases, -1)
     known = np.where(phase < 0, np.nan, 1.0)
     several = phases > 1
     return clusters.Result(

@@ -126,7 +126,7 @@ def test_the_result_is_read_back_as_it_was_written(found, tmp_path):
 
 
 def test_the_report_lists_clusters_or_says_why_they_have_no_name(tmp_path):
-    sample = report.read(**results(tmp_path / "film", stages=("nmf", "clusters"), phases=2))
+    sample = report.read(**results(tmp_path / "film", stages=("nmf", "clusters"), phases=2, indexed=False))
     html = str(report.clusters(sample))
     assert "not indexed" in html and "[0 0 1], 1.5° off" in html and "gold" in html and "iron" in html
     assert "fit no crystal structure" in str(report.warnings(sample))
