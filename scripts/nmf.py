@@ -17,7 +17,9 @@ with stage(snakemake) as job:
         io.create(job.output.result, job.process, cube.acquisition) as file,
     ):
         folder = Path(job.output.result).parent
-        result = method.compute(cube, recorded, params, radius, folder, job.device, job.say)
+        averaged = params.source == "averaged"
+        behind = io.read(job.input.nonlocal_average, "effective_number") if averaged else None
+        result = method.compute(cube, recorded, params, radius, folder, job.device, job.say, behind)
         file.write(result)
     for doubt in method.doubts(result):
         job.say(f"warning: {doubt}")

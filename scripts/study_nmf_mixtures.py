@@ -26,17 +26,21 @@ with stage(snakemake) as job:
         with TemporaryDirectory() as folder:
             most = nonlocal_average.members(averaging, recorded.scan_shape)
             out = nonlocal_average.Output(**evaluation.room_for_average(folder, recorded.shape, most))
-            nonlocal_average.compute(recorded, averaging, out, spec.radius_px, folder)
+            made = nonlocal_average.compute(recorded, averaging, out, spec.radius_px, folder)
             averaged = evaluation.stored(recorded, out.patterns)
             mask = prepare.features_of(averaged, params, spec.radius_px).mask
             truth = mixed.fraction, mixed.pattern[:, mask]
             options = {"beam_radius_px": spec.radius_px, "folder": Path(folder), "device": job.device}
+            behind = made.effective_number
 
-            result = nmf.compute(averaged, recorded, params, **options)
+            result = nmf.compute(averaged, recorded, params, effective_number=behind, **options)
             patterns = averaged.data[:][:, :, mask].reshape(-1, int(mask.sum()))
             ranks = choices.ranks(result) | evaluation.usual_ranks(patterns, int(result.rank[-1]))
             both = choices.overlapping(result.weight, ratio)
             found = {"stage": evaluation.agreement(result.label, both, result.component[:, mask], *truth, ratio)}
+            known = evaluation.weights_of(patterns, truth[1]).reshape(*recorded.scan_shape, -1)
+            both = choices.overlapping(known, ratio)
+            found["true patterns"] = evaluation.agreement(known.argmax(axis=-1), both, truth[1], *truth, ratio)
             for source, cube, weighting in (
                 ("corrected", recorded, "counts"),
                 ("averaged", averaged, "counts"),

@@ -9,6 +9,7 @@ from fourdstem import crystal, io, provenance
 from fourdstem.calibration import Acquisition
 from fourdstem.cube import Cube
 from fourdstem.methods import (
+    clusters,
     evaluation,
     grains,
     nmf,
@@ -63,7 +64,7 @@ def results(
     folder = Path(folder)
     rng = np.random.default_rng(0)
     everything = (
-        *("virtual_image", "nonlocal_average", "nmf", "template_mask"),
+        *("virtual_image", "nonlocal_average", "nmf", "clusters", "template_mask"),
         *("orientation", "grains", "evaluation"),
     )
     stages = everything if stages is None else stages
@@ -79,7 +80,10 @@ def results(
     if "nmf" in stages:
         cube = Cube(patterns.astype(np.float32))
         few = nmf.Params(source="corrected", rank_range=(4, 6), starts=2, bin=2)
-        _save(folder / "nmf.h5", acquisition, nmf.compute(cube, cube, few, 2.0, folder))
+        made = nmf.compute(cube, cube, few, 2.0, folder)
+        _save(folder / "nmf.h5", acquisition, made)
+        if "clusters" in stages:
+            _save(folder / "clusters.h5", acquisition, _clusters(made, phases, indexed))
     if "template_mask" in stages:
         _save(folder / "template_mask.h5", acquisition, _template_mask(scan_shape, detector))
     found = {}
@@ -217,6 +221,30 @@ def _template_mask(shape, detector):
     place = np.where(np.arange(5)[:, None] < 3, site + 0.3, np.nan)
     columns = {"column_species": np.array([0, 0, 0, 1, 1]), "column_site_px": site, "column_position_px": place}
     return template_mask.Result(**{**values, **names, **columns, "detector_bin": 2, "registration": 0.8})
+
+
+def _clusters(found, phases, indexed):
+    """Clusters that are gold and iron by turns; unless all are ``indexed``, the last one is not."""
+    count = len(found.cluster_size_px)
+    phase = np.where(np.arange(count) < count - (not indexed), np.arange(count) % phases, -1)
+    known = np.where(phase < 0, np.nan, 1.0)
+    several = phases > 1
+    return clusters.Result(
+        phase_name=("gold", "iron")[:phases],
+        size_px=found.cluster_size_px,
+        phase=phase.astype(np.int32),
+        orientation=known[:, None] * [1.0, 0, 0, 0],
+        correlation=np.where(phase < 0, 0.1, 0.8),
+        second_correlation=0.6 * known,
+        reliability=25 * known,
+        ambiguous=(phase == 0).astype(np.uint8),
+        zone_axis=np.where(phase[:, None] < 0, 0, [0, 0, 1]).astype(np.int32),
+        zone_axis_off_deg=1.5 * known,
+        phase_map=np.where(found.cluster < 0, -1, phase[found.cluster]).astype(np.int32),
+        phase_share=np.full(phases, 1 / phases),
+        phase_correlation=np.full((count, phases), 0.7) if several else None,
+        phase_reliability=10 * known if several else None,
+    )
 
 
 def _average(folder, acquisition, patterns, grain, rng) -> None:

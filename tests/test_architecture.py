@@ -78,7 +78,7 @@ ALLOWED = {
         *("errors", "provenance", "config", "environments", "generated", "headers", "inspection", "figures", "watch")
     },
 }
-RULE_EDGES = {"evaluation": {"orientation"}}  # method -> methods whose results it reads
+RULE_EDGES = {"evaluation": {"orientation"}, "clusters": {"orientation"}}  # method -> methods whose results it reads
 ONLY_IN = {  # third party -> the units that may import it
     "abtem": {"multislice"},
     "ase": {"multislice"},

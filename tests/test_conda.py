@@ -208,7 +208,7 @@ APART = {
 STUDIES = tuple(f"studies/{name}.csv" for name in ("seeds", "averaging", "faults", "probability"))
 TARGETS = ("default", "exports/mini/averaged.hspy", "training/model_card.json", *STUDIES)
 EVERYTHING = CONFIG.replace("orientation: {", "orientation: {sources: [corrected, denoised, averaged], ")
-EVERYTHING = EVERYTHING.replace("stages: [", "stages: [nmf, ")
+EVERYTHING = EVERYTHING.replace("stages: [", "stages: [clusters, ")
 EVERYTHING += "training: {batch: 2, pool: 16, held_back: 8, steps: 2}\n"
 PLACES = ("results", "exports", "studies")
 

@@ -31,11 +31,16 @@ def film(dose=3000, scan=(18, 20), seed=0):
     """Three stripes whose neighbours overlap in one column; returns counts and labels."""
     x = np.arange(scan[1])
     label = np.broadcast_to(np.minimum(3 * x // scan[1], 2), scan)
+    expected = dose * np.einsum("yxk,kij->yxij", shares(label), patterns())
+    return np.random.default_rng(seed).poisson(expected).astype(np.float32), label
+
+
+def shares(label):
+    """Share of each stripe (scan_y, scan_x, 3): half of each in one column where they meet."""
     share = np.eye(3)[label]
     for edge in np.flatnonzero(np.diff(label[0])):
         share[:, edge] = (share[:, edge] + share[:, edge + 1]) / 2
-    expected = dose * np.einsum("yxk,kij->yxij", share, patterns())
-    return np.random.default_rng(seed).poisson(expected).astype(np.float32), label
+    return share
 
 
 def run(counts, tmp_path, threads=1, memory_mb=2000, **settings):
@@ -155,12 +160,45 @@ def test_counts_of_unknown_gain_tell_how_noisy_the_clusters_are_that_are_compare
     assert told == pytest.approx([7, 7], rel=0.1)
 
 
+def test_patterns_that_are_nowhere_alone_come_from_the_narrowest_cone(tmp_path):
+    """Particles on a support: a support less a little of the particles fits as well, and is then not alone either."""
+    share = np.zeros((20, 20, 3))
+    share[3:9, 3:9, 0] = share[11:17, 11:17, 1] = 0.7
+    share[..., 2] = 1 - share.sum(axis=2)
+    expected = 1e5 * np.einsum("yxk,kij->yxij", share, patterns())
+    counts = np.random.default_rng(3).poisson(expected).astype(np.float32)
+    pure, error = share[..., 2] == 1, []
+    for l1_weight in (0.0, 0.001):
+        result = run(counts, tmp_path, rank=3, starts=1, start="random", background="none", l1_weight=l1_weight)
+        weight, recorded = result.weight[pure], counts[pure][:, result.used > 0].sum(axis=1)
+        assert np.median(weight.sum(axis=1) / recorded) == pytest.approx(1, abs=0.003)  # the penalty leaves no bias
+        error.append(1 - np.median(weight.max(axis=1) / weight.sum(axis=1)))
+    assert error[1] < 0.5 * error[0] and error[1] < 0.01
+
+
 def test_a_pattern_that_no_mixture_explains_has_no_label(tmp_path):
     counts, _ = film()
     counts[4, 5] = np.random.default_rng(5).permutation(counts[4, 5].ravel()).reshape(counts.shape[2:])
     result = run(counts, tmp_path, rank=3)
     assert result.label[4, 5] == -1 and result.unexplained[4, 5] == 1
     assert result.unexplained.sum() < 5
+
+
+def test_mixtures_along_a_boundary_are_overlap_and_not_unexplained(tmp_path):
+    """Averages there hold few patterns and much noise, which without their number is taken for a misfit."""
+    _, label = film(scan=(30, 30))
+    edge = np.flatnonzero(np.diff(label[0]))
+    number = np.where(np.isin(np.arange(30), edge), 1.5, 60.0)
+    expected = 400 * np.einsum("yxk,kij->yxij", shares(label), patterns())
+    draw = np.random.default_rng(2)
+    averaged = (draw.poisson(expected * number[:, None, None]) / number[:, None, None]).astype(np.float32)
+    averaged[7, 3] = draw.permutation(averaged[7, 3].ravel()).reshape(averaged.shape[2:])
+    cube, params = Cube(averaged), nmf.Params(rank=3, starts=1)
+    behind = np.broadcast_to(number, (30, 30))
+    without, told = (nmf.compute(cube, cube, params, RADIUS, tmp_path, effective_number=n) for n in (None, behind))
+    assert without.unexplained[:, edge].mean() > 0.3
+    assert told.unexplained.sum() == told.unexplained[7, 3] == 1
+    assert (told.label[:, edge] >= 0).all() and told.overlap[0][:, edge].mean() > 0.6
 
 
 def test_an_empty_pattern_has_no_label_and_no_residual(tmp_path):

@@ -50,6 +50,23 @@ def test_counts_of_unknown_gain_are_told_by_the_middle_of_their_own_spectrum():
     assert noise.visible(7 * counts).patterns > 50  # taken for electrons, their noise looks like signal
 
 
+@pytest.mark.parametrize(("count", "dose"), [(2, 1000), (3, 200), (6, 1000)])
+def test_patterns_that_were_reduced_follow_no_law_of_noise_and_are_counted_until_they_level_off(count, dose):
+    counts, _, _ = scan(components=count, dose=dose)
+    assert noise.visible(counts, None).known
+    basis = np.linalg.eigh(counts.T.astype(float) @ counts)[1][:, -20:].astype(np.float32)
+    found = noise.visible(np.maximum(counts @ basis @ basis.T, 0), None)  # by 20 directions, most of them noise
+    assert not found.known and found.dispersion == 0
+    assert count <= found.patterns <= count + 3
+
+
+def test_patterns_without_noise_are_counted_to_the_last():
+    draw = np.random.default_rng(0)
+    made = draw.random((400, 12)) * 0.6 ** np.arange(12) @ draw.random((12, 90))
+    found = noise.visible(made, None)
+    assert (found.patterns, found.known) == (12, False)
+
+
 def test_empty_rows_and_columns_and_too_many_columns_do_not_disturb(monkeypatch):
     counts, _, _ = scan(components=3)
     holed = np.zeros((len(counts) + 5, counts.shape[1] + 9), np.float32)
@@ -113,13 +130,11 @@ def test_partners_make_the_largest_sum_and_one_may_be_left_over():
 # ---- the choice ----------------------------------------------------------------------------------------------
 
 
-def test_the_rank_is_right_with_and_without_known_noise(four):
+def test_the_rank_is_right_where_the_noise_is_known(four):
     counts, *_, found = four
     choice = rank.choose(found, noise.visible(counts))
     assert choice.rank == 4
     assert "4 patterns stand above the shot noise, and all clusters of rank 4 are distinct" in choice.reason
-    assert rank.choose(found).rank == 4
-    assert "noise is not known" in rank.choose(found).reason
 
 
 def test_a_bent_crystal_counts_once():
@@ -130,6 +145,13 @@ def test_a_bent_crystal_counts_once():
     choice = rank.choose(curves.gather([curves.curve(counts, fits[k], counts, mask) for k in fits]), seen)
     assert choice.rank == 3
     assert "bent" in choice.reason
+
+
+def test_the_reason_says_that_the_noise_is_not_known(four):
+    *_, found = four
+    choice = rank.choose(found, noise.Visible(6, np.ones(6), 0.0, known=False))
+    assert choice.rank == 4  # the clusters of five and six are alike
+    assert "the noise is not known, 6 patterns stand out" in choice.reason
 
 
 def test_the_reason_says_when_the_range_is_too_narrow_or_the_rank_is_set(four):
@@ -150,7 +172,7 @@ def test_the_knee_of_a_broken_line_is_where_it_breaks():
 
 def test_published_measures_vote_within_the_window(four):
     found = four[-1]
-    assert abs(rank.by_measures(found) - rank.choose(found).knee) <= rank.AROUND
+    assert abs(rank.by_measures(found) - rank.choose(found, None, fixed=4).knee) <= rank.AROUND
     better = replace(found, stability=np.where(found.rank == 5, 1.0, 0.0))
     for name, sign in (("fidelity", 1), ("redundancy", -1), ("raw_match", 1)):
         values = np.where((found.rank == 5)[:, None], 1.0, 0.0) * sign * np.array([1, 1, -1, -1])

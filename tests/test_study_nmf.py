@@ -44,3 +44,14 @@ def test_the_figures_are_drawn_and_the_same_to_the_byte_when_made_twice(tables, 
         made.append({p.name: p.read_bytes() for p in sorted(folder.iterdir())})
     assert made[0] == made[1]
     assert {f"nmf_{n}.{k}" for n in ("rank", "labels") for k in ("png", "pdf")} <= set(made[0])
+
+
+def test_the_figure_of_the_cost_tells_the_exponents_of_power_laws(tmp_path):
+    rows = [("against", "positions", "pixels", "rank", "processor_s")]
+    rows += [("positions", n, 4096, 10, f"{1e-4 * n:.6f}") for n in (1000, 4000, 9000)]
+    rows += [("pixels", 8192, k, 10, f"{1e-3 * k**0.5:.6f}") for k in (256, 1024, 4096)]
+    rows += [("rank", 8192, 4096, r, f"{0.01 * r**2:.6f}") for r in (3, 10, 20)]
+    caption = figures.cost(rows, tmp_path).caption
+    assert "positions to the power 1.00; pixels to the power 0.50; rank to the power 2.00" in caption
+    assert "8,192 positions, 4,096 pixels, rank 10" in caption
+    assert {p.name for p in tmp_path.iterdir()} >= {"nmf_cost.png", "nmf_cost.pdf"}

@@ -21,12 +21,15 @@ from fourdstem.errors import ConfigError
 load = config_text.load
 SCHEMA = Path(__file__).with_name("config.schema.json")
 # Those that a sample may list.
-STAGES = ("virtual_image", "denoise", "nonlocal_average", "nmf", "template_mask", "orientation", "grains")
+STAGES = (
+    *("virtual_image", "denoise", "nonlocal_average", "nmf", "clusters", "template_mask", "orientation", "grains"),
+)
 RESERVED = ("provenance", "summary", "logs")  # names of folders and files beside the samples
 SCAN_SETTINGS = ("roi", "stride", "bin")
 MADE_BY = {"denoised": "denoise", "averaged": "nonlocal_average"}  # pattern source -> the stage that makes it
 NEEDED_BY = {  # acquisition keys without which a stage means nothing
     "orientation": ("beam_energy_kev", "detector_pixel_inv_angstrom"),
+    "clusters": ("beam_energy_kev", "detector_pixel_inv_angstrom"),
     "template_mask": ("scan_step_angstrom",),
 }
 
@@ -141,9 +144,10 @@ def _check_sample(sample: dict, phases: list) -> list[str]:
         if name not in phases:
             mistakes.append(f"{where}: phase {shown(name)} is not defined under `phases:`{_did_you_mean(name, phases)}")
     listed = set(map(str, stages)) if isinstance(stages, list) else set()
-    needs_phase = "simulate" in sample or {"orientation", "grains"} & listed
+    needs_phase = "simulate" in sample or {"orientation", "grains", "clusters"} & listed
     if needs_phase and not used:
-        mistakes.append(f"{where}: `phases:` is empty, but orientation and simulate need at least one phase with a CIF")
+        asking = "orientation, clusters and simulate need"
+        mistakes.append(f"{where}: `phases:` is empty, but {asking} at least one phase with a CIF")
     return mistakes + _check_roi(where, sample.get("roi"))
 
 
@@ -334,6 +338,8 @@ def stages(config: dict, name: str) -> list[str]:
     wanted = set(sample.get("stages") or ["virtual_image"])
     if "grains" in wanted:
         wanted.add("orientation")
+    if "clusters" in wanted:
+        wanted.add("nmf")
     sources = list(settings(config, name, "orientation")["sources"]) if "orientation" in wanted else []
     sources += [settings(config, name, "nmf")["source"]] if "nmf" in wanted else []
     wanted |= {maker for source, maker in MADE_BY.items() if source in sources}

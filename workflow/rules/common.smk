@@ -164,6 +164,7 @@ def job_names(sample):
                 "denoise",
                 "nonlocal_average",
                 "nmf",
+                "clusters",
                 "template_mask",
             )
             if s in stages

@@ -113,6 +113,42 @@ rule nmf:
         "../../scripts/nmf.py"
 
 
+rule clusters:
+    input:
+        nmf=rules.nmf.output.result,
+        scan=rules.scan.output.result,
+        preprocess=rules.preprocess.output.result,
+        sidecars=[
+            rules.nmf.output.sidecar,
+            rules.scan.output.sidecar,
+            rules.preprocess.output.sidecar,
+        ],
+        cif=cif_files,
+    output:
+        result="results/{sample}/clusters.h5",
+        table="results/{sample}/clusters.csv",
+        sidecar="results/{sample}/provenance/clusters.json",
+    log:
+        "results/{sample}/logs/clusters.log",
+    benchmark:
+        "results/{sample}/logs/clusters.benchmark.tsv"
+    conda:
+        "../../envs/clusters.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        device="auto",
+    params:
+        code=code("clusters"),
+        settings=settings_of("clusters"),
+        orientation=settings_of("orientation"),
+        phases=phase_names,
+    message:
+        "{wildcards.sample}: name the clusters"
+    script:
+        "../../scripts/clusters.py"
+
+
 rule template_mask:
     input:
         scan=rules.scan.output.result,

@@ -189,7 +189,7 @@ def _samples(draw, phases: list) -> dict:
         return sample | {"simulate": draw(_some_of(schema["$defs"]["simulate"]["properties"]))}
     sample["file"] = draw(st.sampled_from(FILES))
     acquisition = {k: draw(SOUND[k]) for k in draw(st.lists(st.sampled_from(sorted(SOUND)), unique=True))}
-    if {"orientation", "grains"} & set(stages):
+    if {"orientation", "grains", "clusters"} & set(stages):
         acquisition |= {"beam_energy_kev": 200, "detector_pixel_inv_angstrom": 0.02}
     if sample["file"].startswith("stack") or draw(st.booleans()):
         stack = [list(SCAN), [5, 3], [FRAMES, 1]]

@@ -114,35 +114,38 @@ def _colour(j: int) -> str:
 
 @styled
 def where(sample):
-    """Draw labels, clusters where components were merged, overlap, and what is not explained."""
-    found = sample.nmf
-    merged = bool(np.any(found.merge_made))
+    """Draw labels, clusters where components were merged or indexed, overlap, and what is not explained."""
+    found, named = sample.nmf, sample.clusters
+    merged = bool(np.any(found.merge_made)) or named is not None
     kinds = (maps.LEGEND,) * (1 + merged) + (maps.BAR, maps.BAR)
     fig, (axes,) = maps.panels(1, kinds, sample.scan_shape, sample.step, width=2.2)
-    _classes(axes[0], found.label, sample.step, "label", np.asarray(found.component_size_px), "")
+    _classes(axes[0], found.label, sample.step, "label", np.asarray(found.component_size_px))
     if merged:
-        _classes(axes[1], found.cluster, sample.step, "clusters", np.asarray(found.cluster_size_px), "cluster ")
+        words = ["cluster "] * len(found.cluster_size_px)
+        if named is not None:
+            words = [f"{'no phase' if k < 0 else named.phase_name[k]}, cluster " for k in named.phase]
+        _classes(axes[1], found.cluster, sample.step, "clusters", np.asarray(found.cluster_size_px), words)
     ratio, overlap = np.asarray(found.ratio, float), np.asarray(found.overlap)
     reached = np.where(overlap > 0, ratio[:, None, None], 0).max(axis=0)
     limits = (min(ratio) - 0.05, 1.0)
     scale = {"cmap": "viridis", "limits": limits, "label": "second weight by first, at least"}
     maps.show(axes[-2], np.where(reached > 0, reached, np.nan), sample.step, "overlap", **scale)
     maps.show(axes[-1], found.residual, sample.step, "not explained", cmap="magma", label="norm, share of pattern's")
-    return save(fig, sample.figures, "nmf_where", _where_caption(found, merged))
+    return save(fig, sample.figures, "nmf_where", _where_caption(found, merged, named is not None))
 
 
-def _classes(ax, values, step, title: str, size, word: str) -> None:
+def _classes(ax, values, step, title: str, size, words=None) -> None:
     values = np.asarray(values)
     colours = np.array([to_rgb(_colour(j)) for j in range(len(size))] + [to_rgb(MISSING)])
     maps.show(ax, colours[values], step, title)  # -1 is the last one
     many = np.argsort(-size, kind="stable")[:10]
     handles = [ax.plot([], [], "s", color=_colour(j), ms=6)[0] for j in many]
     share = 100 / max(values.size, 1)
-    names = [f"{word}{j}  ({share * size[j]:.0f} %)" for j in many]
+    names = [f"{words[j] if words else ''}{j}  ({share * size[j]:.0f} %)" for j in many]
     ax.legend(handles, names, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0, fontsize=7)
 
 
-def _where_caption(found, merged: bool) -> str:
+def _where_caption(found, merged: bool, named: bool) -> str:
     lost = int((np.asarray(found.label) < 0).sum())
     text = (
         "<b>Where components are.</b> Label: the component of the largest weight, its share of positions beside it; "
@@ -151,7 +154,8 @@ def _where_caption(found, merged: bool) -> str:
     )
     if merged:
         pairs = int(np.sum(found.merge_made))
-        text += f"Clusters: components whose recorded mean patterns are alike put together ({pairs} merged). "
+        text += f"Clusters: components whose recorded mean patterns are alike put together ({pairs} merged)"
+        text += ", with the phase that their mean recorded pattern fits best. " if named else ". "
     shares = [f"{r:.2f}: {100 * float(np.mean(o)):.1f} %" for r, o in zip(found.ratio, found.overlap, strict=True)]
     return text + (
         "Overlap: the largest of the ratios that the second weight by the first reaches (share of positions, by "

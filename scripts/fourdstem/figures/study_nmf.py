@@ -71,7 +71,43 @@ def _labels(rows, folder):
     return save(fig, folder, "nmf_labels", _CAPTIONS["labels"])
 
 
+@styled
+def cost(rows, folder):
+    """Draw processor time against positions, pixels and rank, with the exponents of power laws.
+
+    Parameters
+    ----------
+    rows : list of tuple
+        (against, positions, pixels, rank, processor_s, ...), names of the columns first.
+    folder : Path
+    """
+    columns = {"positions": 1, "pixels": 2, "rank": 3}
+    fig = Canvas(figsize=(8.0, 2.8), layout="constrained")
+    axes, told = fig.subplots(1, 3, sharey=True), []
+    for ax, (name, column) in zip(axes, columns.items(), strict=True):
+        x, y = np.array([(float(row[column]), float(row[4])) for row in rows[1:] if row[0] == name]).T
+        exponent, factor = np.polyfit(np.log(x), np.log(y), 1)
+        ax.loglog(x, np.exp(factor) * x**exponent, color="0.7", lw=1.5, label=f"power {exponent:.2f}")
+        ax.loglog(x, y, "o", ms=4)
+        ax.set_xticks(x, [f"{int(v):,}" for v in x], fontsize=7, rotation=45)
+        ax.minorticks_off()
+        ax.set_xlabel(name)
+        ax.legend(fontsize=8, loc="upper left")
+        told.append(f"{name} to the power {exponent:.2f}")
+    low, high = axes[0].get_ylim()
+    ticks = [t for t in (a * 10.0**b for b in range(-3, 4) for a in (1, 2, 5)) if low <= t <= high]
+    axes[0].set_yticks(ticks, [f"{t:g}" for t in ticks])
+    axes[0].set_ylabel("processor time (s)")
+    first = {name: int(next(r for r in rows[1:] if r[0] != name)[column]) for name, column in columns.items()}
+    held = "{positions:,} positions, {pixels:,} pixels, rank {rank}".format(**first)
+    return save(fig, folder, "nmf_cost", _CAPTIONS["cost"].format(held=held, told="; ".join(told)))
+
+
 _CAPTIONS = {
+    "cost": (
+        "What the comparison of starts at one rank costs, compression and true losses included: processor time of one "
+        "thread, three starts. What is not on the axis stays at {held}. Straight lines: {told}."
+    ),
     "rank": (
         "How far the number of components is from the truth: every mark is one scan, of seeds that nothing was tuned "
         "on; doses are 1,000 electrons per pattern where the name does not say. All ways see the same averaged "

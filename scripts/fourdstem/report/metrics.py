@@ -25,9 +25,7 @@ def metrics(sample: Sample) -> dict:
     if sample.nonlocal_average is not None:
         values["effective_number"] = _median(sample.nonlocal_average.effective_number)
         values["self_weight"] = _median(sample.nonlocal_average.self_weight)
-    if sample.nmf is not None:
-        values |= {"components": int(sample.nmf.chosen_rank), "clusters": len(sample.nmf.cluster_size_px)}
-    values |= _of_masks(sample.template_mask)
+    values |= _of_components(sample) | _of_masks(sample.template_mask)
     for source, result in sample.orientation.items():
         good = result.phase >= 0
         values[f"{source}_indexed_share"] = _plain(good.mean())
@@ -50,6 +48,16 @@ def metrics(sample: Sample) -> dict:
         "warnings": len(complaints(sample)),
         "thumbnail": thumbnail(sample),
     }
+
+
+def _of_components(sample: Sample) -> dict:
+    """Return how many components and clusters there are, and how many clusters have a phase."""
+    if sample.nmf is None:
+        return {}
+    values = {"components": int(sample.nmf.chosen_rank), "clusters": len(sample.nmf.cluster_size_px)}
+    if sample.clusters is not None:
+        values["named_clusters"] = int((np.asarray(sample.clusters.phase) >= 0).sum())
+    return values
 
 
 def _of_masks(found) -> dict:

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ class Sample:
         ``{key: (value, origin)}`` of the acquisition values in force.
     mask : ndarray of uint8, shape (detector_y, detector_x), or None
         The user's mask: 0 = never use.
-    preprocess, virtual_image, nonlocal_average, nmf, template_mask, evaluation
+    preprocess, virtual_image, nonlocal_average, nmf, clusters, template_mask, evaluation
         The stages' ``Result``.
     orientation : dict
         ``{source: orientation.Result}``, "corrected" before "averaged".
@@ -51,6 +51,7 @@ class Sample:
     virtual_image: Any = None
     nonlocal_average: Any = None
     nmf: Any = None
+    clusters: Any = None
     template_mask: Any = None
     orientation: dict = field(default_factory=dict)
     grains: dict = field(default_factory=dict)
@@ -113,6 +114,7 @@ def read(results, figures, phases: dict[str, str], changed: dict) -> Sample:
         ``{stage: {key: [value, default]}}`` of the settings that differ from their defaults.
     """
     from fourdstem.methods import (
+        clusters,
         evaluation,
         grains,
         nmf,
@@ -124,10 +126,7 @@ def read(results, figures, phases: dict[str, str], changed: dict) -> Sample:
     )
 
     folder = Path(results)
-
-    def result(name, kind):
-        path = folder / f"{name}.h5"
-        return io.read_result(path, kind) if path.is_file() else None
+    result = partial(_result, folder)
 
     indexed = {source: result(f"orientation/{source}", orientation.Result) for source in SOURCES}
     found = {source: result(f"grains/{source}", grains.Result) for source in SOURCES}
@@ -142,6 +141,7 @@ def read(results, figures, phases: dict[str, str], changed: dict) -> Sample:
         virtual_image=result("virtual_image", virtual_image.Result),
         nonlocal_average=result("nonlocal_average", nonlocal_average.Result),
         nmf=result("nmf", nmf.Result),
+        clusters=result("clusters", clusters.Result),
         template_mask=result("template_mask", template_mask.Result),
         orientation={source: one for source, one in indexed.items() if one is not None},
         grains={source: one for source, one in found.items() if one is not None},
@@ -152,9 +152,15 @@ def read(results, figures, phases: dict[str, str], changed: dict) -> Sample:
     )
 
 
+def _result(folder: Path, name: str, kind):
+    path = folder / f"{name}.h5"
+    return io.read_result(path, kind) if path.is_file() else None
+
+
 def sections(sample: Sample) -> set[str]:
     """Return what a report of this sample can show: the names behind ``needs-`` in the notebook's tags."""
-    names = ("virtual_image", "nonlocal_average", "nmf", "template_mask", "orientation", "grains", "evaluation")
+    names = ("virtual_image", "nonlocal_average", "nmf", "clusters", "template_mask", "orientation", "grains")
+    names += ("evaluation",)
     found = {name for name in names if getattr(sample, name)}
     if any(result.overlap_phase is not None for result in sample.orientation.values()):
         found.add("overlap")
@@ -164,7 +170,8 @@ def sections(sample: Sample) -> set[str]:
 
 
 def _records(folder: Path) -> dict:
-    order = ("simulate", "scan", "preprocess", "virtual_image", "denoise", "nonlocal_average", "nmf", "template_mask")
+    order = ("simulate", "scan", "preprocess", "virtual_image", "denoise", "nonlocal_average", "nmf", "clusters")
+    order += ("template_mask",)
     order += tuple(f"{stage}_{source}" for stage in ("orientation", "grains") for source in SOURCES) + ("evaluation",)
     files = {name: folder / f"{name}.json" for name in order}
     return {name: json.loads(p.read_text(encoding="utf-8")) for name, p in files.items() if p.is_file()}

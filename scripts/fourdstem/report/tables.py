@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from fourdstem.figures.maps import thousands
+from fourdstem.methods.clusters import axis_text
+from fourdstem.methods.clusters import names as cluster_names
 from fourdstem.report.sample import Sample
 from fourdstem.report.text import Text, number, percent, table
 from fourdstem.schema import unit_of
@@ -112,6 +114,36 @@ def grains(sample: Sample) -> Text:
         "Σ3 share of length (at random)", "texture index", "of as many random grains",
     )  # fmt: skip
     return table(header, rows, tuple(range(2, len(header))))
+
+
+def clusters(sample: Sample) -> Text:
+    """Return one row per cluster of components: phase, orientation and how far to trust them, or why there are none."""
+    found, nmf = sample.clusters, sample.nmf
+    if found is None:
+        why = "name crystal structures under the sample's <code>phases</code> and add" if not sample.crystals else "add"
+        text = (
+            f"The clusters are not named: {why} <code>clusters</code> to its <code>stages</code> to index their mean "
+        )
+        return Text(f"<p>{text}recorded patterns.</p>")
+    rows = []
+    for c, name in enumerate(cluster_names(found)):
+        several = found.phase_reliability is not None
+        members = ", ".join(map(str, np.flatnonzero(np.asarray(nmf.component_cluster) == c)))
+        share = percent(float(found.size_px[c]) / np.asarray(nmf.cluster).size)
+        if not name:
+            rows.append((c, members, share, "not indexed", "–", "–", number(float(found.correlation[c]), 2), "–", "–"))
+            continue
+        turns = " (or half a turn about the beam)" if found.ambiguous[c] else ""
+        axis = f"{axis_text(found.zone_axis[c])}, {found.zone_axis_off_deg[c]:.1f}° off"
+        w, x, y, z = found.orientation[c]
+        sure = f"{found.phase_reliability[c]:.1f}" if several else "–"
+        values = f"{found.correlation[c]:.2f}", f"{found.reliability[c]:.1f}", sure
+        rows.append((c, members, share, name, axis + turns, f"{w:.3f}, {x:.3f}, {y:.3f}, {z:.3f}", *values))
+    header = (
+        "cluster", "components", "of positions", "phase", "beam along", "orientation (w, x, y, z)", "correlation",
+        "reliability", "reliability of the phase",
+    )  # fmt: skip
+    return table(header, rows, (6, 7, 8))
 
 
 def species(sample: Sample) -> Text:

@@ -37,7 +37,9 @@ def headline(sample: Sample) -> Text:
         sentences.append(f"Averaging puts a median of <b>{median:.1f}</b> patterns behind each one.")
     if sample.nmf is not None:
         rank, clusters = int(sample.nmf.chosen_rank), len(sample.nmf.cluster_size_px)
-        sentences.append(f"Its patterns are mixtures of <b>{rank}</b> components, in {clusters} clusters.")
+        sentences.append(
+            f"Its patterns are mixtures of <b>{rank}</b> components, in {clusters} clusters{_named(sample)}."
+        )
     if sample.orientation:
         sentences.append(_indexed(sample))
     count = len(complaints(sample))
@@ -46,6 +48,18 @@ def headline(sample: Sample) -> Text:
     else:
         sentences.append('<b class="pass">No warnings.</b>')
     return Text(f'<p class="headline">{" ".join(sentences)}</p>')
+
+
+def _named(sample: Sample) -> str:
+    """Return ", of which 2 are gold and 1 is iron" where clusters were indexed."""
+    found = sample.clusters
+    if found is None:
+        return ""
+    phases = [found.phase_name[k] for k in np.asarray(found.phase) if k >= 0]
+    counts = [(phases.count(name), escape(name)) for name in dict.fromkeys(phases)]
+    return ", of which " + (
+        " and ".join(f"{n} {'is' if n == 1 else 'are'} {name}" for n, name in counts) or "none is indexed"
+    )
 
 
 def _what(sample: Sample) -> str:
@@ -115,6 +129,12 @@ def complaints(sample: Sample) -> list[str]:
     lines += _missing_values(sample) + _averaging(sample)
     found = [] if sample.nmf is None else doubts_of_components(sample.nmf)
     lines += [f"<b>Components.</b> {doubt[0].upper()}{doubt[1:]}." for doubt in found]
+    lost = 0 if sample.clusters is None else int((np.asarray(sample.clusters.phase) < 0).sum())
+    if lost:
+        text = f"{lost} of {len(sample.clusters.phase)} clusters fit no crystal structure of the sample"
+        lines.append(
+            f"<b>Clusters without a phase.</b> {text}: amorphous, mixed, too small, or a phase that is missing."
+        )
     for source, result in sample.orientation.items():
         lines += _orientation(source, result) + _polish(sample, source, result)
     lines += _lost_by_averaging(sample)
@@ -294,7 +314,10 @@ def _said_components(sample: Sample, cited: list[str]) -> str:
     else:
         text += ", was given"
     scaling = settings.get("scaling", "sum")
-    return f"{text}. A position has the label of its largest weight, components having unit {scaling}."
+    text = f"{text}. A position has the label of its largest weight, components having unit {scaling}."
+    if sample.clusters is not None:
+        text += " The mean recorded pattern of each cluster was indexed by template matching."
+    return text
 
 
 def _said_masks(sample: Sample, cited: list[str]) -> str:

@@ -1,7 +1,7 @@
 """Comparison with known truth: `compare` says how far results are from it, `rivals` what they are compared with."""
 
 from fourdstem.methods.evaluation.compare import Params, Result, compute, regions, rows
-from fourdstem.methods.evaluation.components import agreement, scan_rows, usual_ranks
+from fourdstem.methods.evaluation.components import agreement, scan_rows, usual_ranks, weights_of
 from fourdstem.methods.evaluation.probabilities import Judged, judged, outcomes, pooled, study_rows
 from fourdstem.methods.evaluation.quality import effective_number, foreign_weight, psnr
 from fourdstem.methods.evaluation.rivals import (
@@ -38,4 +38,5 @@ __all__ = [
     "stored",
     "study_rows",
     "usual_ranks",
+    "weights_of",
 ]

@@ -62,6 +62,21 @@ def agreement(label, overlap, component, fraction, pattern, ratio: float) -> Agr
     )
 
 
+def weights_of(patterns: np.ndarray, component: np.ndarray) -> np.ndarray:
+    """Return electrons of each true component in each pattern (n, component), fitted by least squares.
+
+    What is left to a factorisation that finds the true patterns exactly: labels where two components are about as
+    strong depend on the noise alone.
+
+    Parameters
+    ----------
+    patterns : ndarray of shape (n, pixel)
+    component : ndarray of shape (component, pixel)
+    """
+    component = np.asarray(component, float)
+    return np.maximum(patterns @ np.linalg.pinv(component), 0) * component.sum(axis=1)
+
+
 def _partners(truth, found):
     unit = [np.asarray(p, float) / np.linalg.norm(p, axis=1, keepdims=True).clip(1e-30) for p in (truth, found)]
     cosine = unit[0] @ unit[1].T

@@ -34,7 +34,11 @@ class _Search:
     choice: Choice
     seen: Visible | None
     swept: Sweep
-    captured: float
+    low: Matrix
+
+    @property
+    def captured(self) -> float:
+        return captured(self.low)
 
 
 def compute(
@@ -45,6 +49,7 @@ def compute(
     folder: Path,
     device: str = "cpu",
     say: Callable[[str], None] = lambda line: None,
+    effective_number: np.ndarray | None = None,
 ) -> Result:
     """Factorise the patterns of a scan.
 
@@ -61,6 +66,8 @@ def compute(
     device : {"cpu", "cuda"}
     say : callable
         Takes a line of the log.
+    effective_number : ndarray of shape (scan_y, scan_x), optional
+        Patterns behind each averaged one, by which it has less noise; without it, the same everywhere.
 
     Raises
     ------
@@ -74,7 +81,7 @@ def compute(
         search = _search(data, electrons, seen, params, device, say)
         fit = _finish(data.matrix, search, params, device)
         off = whole.misfits(data.matrix, fit.weight, fit.component, params.sparse_residual)
-    return _result(cube, recorded, data, search, fit, off, params)
+    return _result(cube, recorded, data, search, fit, off, params, effective_number)
 
 
 def _electrons(stack: ExitStack, recorded: Cube, params: Params, features: Features, folder: Path):
@@ -96,17 +103,18 @@ def _search(data: Data, electrons: Matrix, seen, params: Params, device: str, sa
     low = compress(data.matrix, most + BEYOND, params.seed)
     ranks = _ranks(params, int(data.lit.sum()), data.features.count, low.shape[1])
     options = {"method": params.method, "loss": params.loss, "start": params.start, "seed": params.seed}
-    options |= {"tol": params.tolerance, "max_iter": params.max_iterations, "l1_weight": params.l1_weight}
+    options |= {"tol": params.tolerance, "max_iter": params.max_iterations}
     threads = data.matrix.threads
     swept = sweep(data.matrix, ranks, params.starts, low=low, threads=threads, device=device, **options)
-    share = 1.0 if params.method == "mu" else captured(low)  # was not compressed
+    low = replace(low, left_out=0.0) if params.method == "mu" else low  # was not compressed
+    share = captured(low)
     say(f"{len(ranks)} ranks, {params.starts} starts each, compared on {100 * share:.3g} % of all squares")
     dispersion = 1.0 if seen is None else seen.dispersion
     points = [curve(data.matrix, swept.fits[k], electrons, data.features.mask, dispersion) for k in ranks]
     curves = gather(points)
     choice = choose(curves, seen, params.rank)
     say(f"rank {choice.rank}: {choice.reason}")
-    return _Search(curves, choice, seen, swept, share)
+    return _Search(curves, choice, seen, swept, low)
 
 
 def _ranks(params: Params, lit: int, columns: int, directions: int) -> list[int]:
@@ -139,11 +147,16 @@ def _finish(matrix: Matrix, search: _Search, params: Params, device: str) -> Fac
         return solve_sparse(matrix, *first, params.sparse_residual, **limits)
     if params.method == "mu":  # was not compressed
         return best
-    more = {"method": params.method, "l1_weight": params.l1_weight, "device": device}
-    return solve(matrix, search.choice.rank, first=first, **more, **limits)
+    # Patterns that are nowhere alone are not fixed by the loss: any cone around them fits, and the narrowest is wanted.
+    penalty = params.l1_weight * np.sqrt(matrix.squared / matrix.shape[0])
+    more = {"method": params.method, "l1_weight": penalty, "device": device}
+    if penalty > 0:  # it takes many steps, which cost little in few directions
+        fit = solve(search.low, search.choice.rank, first=first, **more, **limits)
+        first = fit.weight, fit.component
+    return whole.unbiased(matrix, solve(matrix, search.choice.rank, first=first, **more, **limits))
 
 
-def _result(cube: Cube, recorded: Cube, data: Data, search: _Search, fit: Factors, off, params: Params) -> Result:
+def _result(cube: Cube, recorded: Cube, data: Data, search, fit: Factors, off, params: Params, behind) -> Result:
     unweighted = fit.component * data.column
     size = maps.sizes(unweighted, params.scaling)
     weight = (fit.weight * data.row[:, None] * size).astype(np.float32)
@@ -152,6 +165,8 @@ def _result(cube: Cube, recorded: Cube, data: Data, search: _Search, fit: Factor
     found = maps.labels(weight, data.lit, background, params.background_ratio, params.overlap_ratios)
     # Counting noise: its squares sum to the counts of the model, or, once weighted or rooted, to the same everywhere.
     level = (fit.weight @ fit.component.sum(axis=1)) if params.weighting == "counts" else np.ones(len(weight))
+    # Averages of few patterns, as at boundaries, have more of it.
+    level = level if behind is None else level / np.maximum(behind.ravel(), 1)
     flagged = maps.unexplained(off[0], level, off[1], data.lit, params.unexplained)
     label = np.where(flagged > 0, -1, found.label)
     with np.errstate(invalid="ignore"):

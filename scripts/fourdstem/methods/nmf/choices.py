@@ -3,7 +3,7 @@
 import numpy as np
 
 from fourdstem.methods.nmf.curves import Curves
-from fourdstem.methods.nmf.rank import by_measures, choose
+from fourdstem.methods.nmf.rank import by_measures
 
 
 def ranks(result) -> dict[str, int]:
@@ -12,7 +12,6 @@ def ranks(result) -> dict[str, int]:
     curves = Curves(result.rank, result.loss, stability=result.stability, distinct=result.distinct, **told)
     return {
         "stage": int(result.chosen_rank),
-        "stage, noise not known": choose(curves).rank,
         "noise alone": int(result.visible_patterns),
         "published measures": by_measures(curves),
         "knee of the loss": int(result.knee),

@@ -9,7 +9,6 @@ from fourdstem.methods.nmf.curves import Curves
 from fourdstem.methods.nmf.noise import Visible
 
 AROUND = 4  # of the knee, where the published measures vote
-STABLE = 0.9  # cosine of the least stable component, where the noise is not known
 
 
 @dataclass(frozen=True)
@@ -30,23 +29,22 @@ class Choice:
     knee: int
 
 
-def choose(curves: Curves, visible: Visible | None = None, fixed: int | None = None) -> Choice:
+def choose(curves: Curves, visible: Visible | None, fixed: int | None = None) -> Choice:
     """Choose a rank among the candidates.
 
     Parameters
     ----------
     curves : Curves
-    visible : Visible, optional
-        How many patterns stand above the noise. Without it (noise of unknown size, averaged patterns only) the largest
-        rank is taken at which all clusters are distinct and all components come out alike from every start.
+    visible : Visible or None
+        How many patterns stand above the noise; None where the rank is fixed. Among the ranks up to that number the one
+        with the most distinct clusters is chosen, the least of several: a component too many splits a cluster into
+        alike ones and does little harm, a component too few loses one.
     fixed : int, optional
         The user's rank.
     """
     bend = knee(curves.rank, curves.loss)
     if fixed is not None:
         return Choice(fixed, f"rank {fixed} was set in the configuration", bend)
-    if visible is None:
-        return Choice(*_without_noise(curves, bend), bend)
     return Choice(*_within_noise(curves, visible), bend)
 
 
@@ -56,6 +54,8 @@ def _within_noise(curves: Curves, visible: Visible) -> tuple[int, str]:
     most = curves.distinct[allowed].max()
     rank = int(curves.rank[allowed][curves.distinct[allowed].argmax()])
     reason = f"{limit} patterns stand above the shot noise"
+    if not visible.known:
+        reason = f"the noise is not known, {limit} patterns stand out before the singular values level off"
     if limit < curves.rank[0]:
         return rank, f"{reason}, fewer than the smallest candidate"
     if limit > curves.rank[-1]:
@@ -65,16 +65,6 @@ def _within_noise(curves: Curves, visible: Visible) -> tuple[int, str]:
     if rank < min(limit, curves.rank[-1]):
         return rank, f"{reason}, but beyond rank {rank} clusters are alike or empty, as pieces of a bent crystal are"
     return rank, f"{reason}, and all clusters of rank {rank} are distinct"
-
-
-def _without_noise(curves: Curves, bend: int) -> tuple[int, str]:
-    steady = ~(curves.stability < STABLE)  # not known counts as steady
-    good = steady & (curves.distinct == curves.rank)
-    before = "the noise is not known"
-    if not good.any():
-        return bend, f"{before}, and at no rank are all components stable and distinct: the knee of the loss"
-    rank = int(curves.rank[good].max())
-    return rank, f"{before}; rank {rank} is the largest whose components are stable between starts and distinct"
 
 
 def knee(rank: np.ndarray, loss: np.ndarray) -> int:

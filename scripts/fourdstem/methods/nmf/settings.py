@@ -45,7 +45,11 @@ class Params:
     tolerance: float = setting(1e-6, "Iterations end where one lowers the loss by less than this share.", above=0)
     max_iterations: int = setting(1000, "Iterations at most; a fit that needs more is reported.", minimum=1)
     l1_weight: float = setting(
-        0.0, "Penalty on the weights' sum, for components of norm 1, in units of data.", minimum=0
+        0.001,
+        "Penalty on the weights' sum in the final fit, for components of norm 1, in units of the patterns' root mean "
+        "square norm. Of fits that are about as good it takes the one of few components per position; mu has none.",
+        minimum=0,
+        maximum=1,
     )
     sparse_residual: float | None = setting(
         None,

@@ -1,10 +1,13 @@
 """Passes over whole patterns, after the factorisation: components at every pixel, mean patterns, misfits."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from fourdstem.cube import Cube
 from fourdstem.methods.nmf import kernels
 from fourdstem.methods.nmf.matrix import Matrix
+from fourdstem.methods.nmf.solvers import Factors, gram_of
 
 SWEEPS = 200  # over the components, whose products are at hand
 
@@ -35,6 +38,19 @@ def components(cube: Cube, weight: np.ndarray) -> np.ndarray:
     h = np.maximum(np.linalg.pinv(gram, hermitian=True) @ cross, 0).astype(np.float32)
     kernels.hals(h, cross.astype(np.float32), gram.astype(np.float32), 0.0, SWEEPS)
     return np.where(np.asarray(cube.valid) > 0, h.reshape(-1, *detector), np.float32(0))
+
+
+def unbiased(matrix: Matrix, fit: Factors) -> Factors:
+    """Return a fit with the weights that fit the rows best by its components; a penalty makes all of them too small."""
+    w, gram = np.ascontiguousarray(fit.weight.T), gram_of(fit.component)
+
+    def work(x, a, b):
+        own, cross = w[:, a:b], fit.component @ x.T
+        kernels.hals(own, cross, gram.astype(np.float32), 0.0, SWEEPS)
+        return float((own @ own.T * gram).sum()) - 2 * float(np.vdot(own.astype(np.float64), cross))
+
+    loss = matrix.squared + sum(matrix.map(work))
+    return replace(fit, weight=w.T, loss=max(loss, 0.0))
 
 
 def mean_patterns(cube: Cube, label: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
