@@ -73,7 +73,10 @@ ALLOWED = {
         *("errors", "provenance", "config", "environments", "generated", "headers", "inspection", "figures", "watch")
     },
 }
-RULE_EDGES = {"evaluation": {"orientation"}}  # method -> methods whose results it reads
+RULE_EDGES = {  # method -> methods whose results it reads, or that it evaluates
+    "evaluation": {"orientation"},
+    "evaluate_preprocess": {"preprocess", "training"},
+}
 ONLY_IN = {  # third party -> the units that may import it
     "h5py": {"io", "formats", "faults"},
     "hdf5plugin": {"io", "formats", "faults"},

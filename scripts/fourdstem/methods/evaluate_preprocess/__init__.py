@@ -9,7 +9,7 @@ from fourdstem.methods.evaluate_preprocess import centring, denoising, known, me
 from fourdstem.methods.evaluate_preprocess.settings import COLUMNS, Params, Result
 from fourdstem.networks.weights import load
 
-__all__ = ["COLUMNS", "Params", "Result", "compute"]
+__all__ = ["COLUMNS", "Params", "Result", "compute", "formatted"]
 
 
 def compute(params: Params, weights, many_beam, device: str, say, pictures: dict | None = None) -> Result:
@@ -56,3 +56,12 @@ def compute(params: Params, weights, many_beam, device: str, say, pictures: dict
         examples[f"{name}, as recorded"] = patterns
         examples[f"{name}, denoised"] = measured.denoised(patterns, network)
     return Result(rows, examples)
+
+
+def formatted(table) -> list[tuple]:
+    """Return the rows of a table with numbers of four digits, as they are written."""
+    return [tuple(f"{v:.4g}" if isinstance(v, float) else v for v in _plain(row)) for row in table]
+
+
+def _plain(row):
+    return (v.item() if hasattr(v, "item") else v for v in row)

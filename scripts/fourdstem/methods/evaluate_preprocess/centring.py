@@ -61,7 +61,9 @@ def _finders(known) -> list:
     shape = tuple(known.images.shape[-2:])
     middle = (np.array(shape) - 1) / 2
     return [
-        finder_of(Beam(float(radius), float(edge), CONTRAST), Noise(0.0, 1.0, 0.01), middle[None, None], WINDOW_PX, shape)
+        finder_of(
+            Beam(float(radius), float(edge), CONTRAST), Noise(0.0, 1.0, 0.01), middle[None, None], WINDOW_PX, shape
+        )
         for radius, edge in zip(known.radii, known.edges, strict=True)
     ]
 
@@ -91,9 +93,7 @@ def _apart(scene):
     """Leave out disks whose edge reaches the direct disk."""
     near = 1.25 * (2 * scene.optics.radius + 5 * scene.optics.edge)
     far = [np.hypot(*(table[0] @ scene.optics.matrix.T).T) >= near for table in scene.tables]
-    return replace(
-        scene, tables=tuple(tuple(part[f] for part in t) for t, f in zip(scene.tables, far, strict=True))
-    )
+    return replace(scene, tables=tuple(tuple(part[f] for part in t) for t, f in zip(scene.tables, far, strict=True)))
 
 
 INGREDIENTS = {

@@ -51,8 +51,7 @@ def table(known: dict, spotless, tuning, scans, tuning_scans, network, seed: int
             of_label = _all_ways(chosen, some, dose, seed + 1, spent)
             for name, told in of_label.items():
                 rows += _rows(label, name, dose, some.radii if label == "patterns" else None, told)
-        for name, told in _all_ways(chosen, spotless, dose, seed + 2, spent).items():
-            rows += _rows("without reflections", name, dose, None, {"false spot": told["false spot"]})
+        rows += _false(chosen, spotless, dose, seed + 2)
         for name, (way, settings) in ways.OF_SCANS.items():
             chosen[name] = _tuned(rows, name, way, settings, tuning_scans, dose, seed)
         whole = [_all_ways(chosen, scan, dose, seed + 3, {}, len(scan.images)) for scan in scans]
@@ -62,8 +61,8 @@ def table(known: dict, spotless, tuning, scans, tuning_scans, network, seed: int
         say(f"denoising at {dose:g} electrons per pattern done")
     where = {"network": device}
     for name, (seconds, count) in spent.items():
-        told = "patterns per second of processor time"
-        rows.append(("denoise", "speed", name, "", where.get(name, "processor"), told, count / max(seconds, 1e-9), count))
+        told, rate = "patterns per second of processor time", count / max(seconds, 1e-9)
+        rows.append(("denoise", "speed", name, "", where.get(name, "processor"), told, rate, count))
     return rows
 
 
@@ -96,6 +95,17 @@ def _all_ways(chosen, known, dose, seed, spent, step=_STEP) -> dict:
         spent[name] = seconds + time.process_time() - begun, count + len(found)
         told[name] = measures(found, recorded, spots, dose)
     return told
+
+
+def _false(chosen, spotless, dose, seed) -> list[tuple]:
+    """Rows of how many patterns without reflections show a spot."""
+    recorded, rows = recorded_of(spotless, dose, seed), []
+    none = torch.zeros(len(spotless.images), 1, 3)
+    for name, way in chosen.items():
+        found = torch.cat([way(some) for some in recorded.electrons.split(_STEP)])
+        told = {"false spot": kept_spots(found, recorded, none, dose)[1].numpy()}
+        rows += _rows("without reflections", name, dose, None, told)
+    return rows
 
 
 def measures(found, recorded: Recorded, spots, dose: float) -> dict[str, np.ndarray]:

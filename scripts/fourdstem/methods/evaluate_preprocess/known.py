@@ -96,7 +96,7 @@ def many_beam(path, seed: int, flat: bool) -> Known:
 
 
 def _grids(intensity, offset, flat: bool):
-    """Yield, per thickness, intensities (reflection, y, x) on the whole grid of directions; corners take the nearest."""
+    """Yield, per thickness, intensities (reflection, y, x) on the whole grid of directions, corners filled."""
     axis = np.unique(offset[:, 0])
     where = tuple(np.searchsorted(axis, offset[:, k]) for k in (0, 1))
     missing = np.ones((len(axis), len(axis)), bool)

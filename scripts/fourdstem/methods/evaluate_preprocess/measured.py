@@ -7,15 +7,19 @@ _SPOTS = 3  # patterns of a scan that are shown
 
 
 def halves(path) -> np.ndarray:
-    """Whole patterns (n, y, 2 x) of stored halves whose left side is the right one inverted (Friedel's law).
+    """Whole patterns (n, y, x), beam in the middle, of stored halves whose other side is put there by Friedel's law.
 
     The counts of these files are scaled; their smallest step is taken for an electron and the least count for none.
     """
     with np.load(path, allow_pickle=False) as file:
-        right = file["selected_patterns_raw"].astype(np.float32)
-    levels = np.unique(right)
-    right = (right - levels[0]) / np.diff(levels).min()
-    return np.concatenate([right[:, ::-1, ::-1], right], axis=2)
+        half = file["selected_patterns_raw"].astype(np.float32)
+    levels = np.unique(half)
+    half = (half - levels[0]) / np.diff(levels).min()
+    bright = half.mean(axis=0) > 0.5 * half.mean(axis=0).max()
+    cy, cx = (round(float(place.mean())) for place in np.nonzero(bright))
+    reach = min(cy, half.shape[1] - 1 - cy)
+    right = half[:, cy - reach : cy + reach + 1, cx:]
+    return np.concatenate([right[:, ::-1, :0:-1], right], axis=2)
 
 
 def spread_over(counts) -> np.ndarray:

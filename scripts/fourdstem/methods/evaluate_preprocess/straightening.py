@@ -64,9 +64,7 @@ def _rows(dose, label, true, fits) -> list[tuple]:
     told = {"declined": (1 - len(passed) / len(fits), len(fits))}
     if passed:
         ratio = np.array([abs(fits[k].ratio - true[k][0]) for k in passed])
-        turn = np.array(
-            [abs((fits[k].angle_deg - true[k][1] + 90) % 180 - 90) for k in passed if true[k][0] >= 1.02]
-        )
+        turn = np.array([abs((fits[k].angle_deg - true[k][1] + 90) % 180 - 90) for k in passed if true[k][0] >= 1.02])
         pull = ratio / [fits[k].ratio_sigma for k in passed]
         before = np.array([unevenness(true[k], (1.0, 0.0)) for k in passed])
         after = np.array([unevenness(true[k], (fits[k].ratio, fits[k].angle_deg)) for k in passed])

@@ -1,11 +1,11 @@
 """A direct disk that is brighter on one side, and its centre all the same.
 
 Correlation with an even disk weighs the counts at one edge against those at the other. Where diffraction takes more
-from one side, as rocking curves and bent crystals make it do, the maximum moves by about π/4 of the slope times the width of
-the edge times √2, at any dose: half of simulated patterns with a slope of 0.25 (standard deviation, from the middle to the edge)
-were off by 0.12 px at a million electrons, and by 0.015 px with the slope left out. Here the slope is fitted beside the centre. How
-uneven the disks of a scan are is learnt from the scan and enters as a prior, without which the fit would lose at
-low dose; on a scan of even disks the correlation stays as it is, to the bit.
+from one side, as rocking curves and bent crystals make it do, the maximum moves by a part of the edge's width at any
+dose: by 0.12 px (median) on simulated patterns at a million electrons, of which half have a slope of 0.25 from the
+middle to the edge, against 0.015 px with that slope left out (studies/preprocess.csv). Here the slope is fitted beside
+the centre. How uneven the disks of a scan are is learnt from the scan and enters as a prior, without which the fit
+would lose at low dose; on a scan of even disks the correlation stays as it is, to the bit.
 """
 
 import numba
@@ -17,8 +17,8 @@ from fourdstem.methods.preprocess.beam import STEP_PX, Beam, contrast_limit, sof
 SPREADS = (0.03, 0.06, 0.12, 0.25, 0.5)  # of the slope, at which a scan is asked whether its disks are uneven
 SIGNIFICANT = 8.0  # of the log-likelihood above that of even disks, summed over patterns
 MOST_OF_ONE = 3.0  # of that sum, so that few patterns found at a wrong place do not decide
-LEAST_RADIUS_PX = 3.0  # in smaller disks slope and shift look alike: a film with disks of 2 px lost a third by the fit
-KNOWN = 0.15  # a pattern tells only if counting noise leaves its slope this certain; below 200 counts errors are not normal
+LEAST_RADIUS_PX = 3.0  # in smaller disks slope and shift look alike: on a film with disks of 2 px errors grew by 30 %
+KNOWN = 0.15  # a pattern tells if noise leaves its slope this certain: with fewer counts errors are not normal
 ANY = 1.0  # prior while the spread itself is sought
 LEAST = 0.2  # brightness of the darker edge in the model, as part of the middle's
 STEPS = 12
@@ -104,13 +104,14 @@ def fit_slope(pattern, start, radius, table, step, limit, spread, floor, slope, 
     guess[0], guess[1] = start[0], start[1]
     out[:] = np.nan
     _height(pattern, guess, table, step, floor)
-    normal, score = np.zeros((6, 6)), np.zeros(6)
+    normal, score, counted = np.zeros((6, 6)), np.zeros(6), np.zeros((6, 6))
     for _ in range(STEPS):
         if guess[4] <= 0:
             return
-        _equations(pattern, guess, radius, table, step, limit, floor, slope, dark, normal, score)
+        _equations(pattern, guess, radius, table, step, limit, floor, slope, dark, normal, score, counted)
         for k in (2, 3):
             normal[k, k] += 1 / spread**2
+            counted[k, k] += 1 / spread**2
             score[k] -= guess[k] / spread**2
         if not _factor(normal):
             return
@@ -121,13 +122,20 @@ def fit_slope(pattern, start, radius, table, step, limit, spread, floor, slope, 
             break
     out[:4] = guess[:4]
     for k in (0, 2):
-        total = 0.0
-        for i in (k, k + 1):
-            score[:] = 0.0
-            score[i] = 1.0
-            _solve(normal, score)
-            total += 0.5 * score[i]
-        out[4 + k // 2] = np.sqrt(total)
+        out[4 + k // 2] = np.sqrt(0.5 * (_variance(normal, counted, k) + _variance(normal, counted, k + 1)))
+
+
+@numba.njit(nogil=True, cache=True)
+def _variance(factor, counted, k):
+    """Variance of parameter k, H⁻¹ V H⁻¹: weights are not the inverse of what counting scatters."""
+    row = np.zeros(counted.shape[0])
+    row[k] = 1.0
+    _solve(factor, row)
+    total = 0.0
+    for i in range(row.size):
+        for j in range(row.size):
+            total += row[i] * row[j] * counted[max(i, j), min(i, j)]
+    return total
 
 
 @numba.njit(nogil=True, cache=True)
@@ -153,15 +161,18 @@ def _height(pattern, guess, table, step, floor):
 
 
 @numba.njit(nogil=True, cache=True)
-def _equations(pattern, guess, radius, table, step, limit, floor, slope, dark, normal, score):
-    """Normal matrix (lower triangle) and score of the model at ``guess``: y, x, slopes, height, background."""
+def _equations(pattern, guess, radius, table, step, limit, floor, slope, dark, normal, score, counted):
+    """Normal matrix, score and its variance by counting, at ``guess``: y, x, slopes, height, background.
+
+    Matrices are lower triangles.
+    """
     ny, nx = pattern.shape
     last = table.shape[1] - 2
     reach = last * step
     cy, cx, gy, gx, height, back = guess
     row = np.zeros(6)
     row[5] = 1.0
-    normal[:], score[:] = 0.0, 0.0
+    normal[:], score[:], counted[:] = 0.0, 0.0, 0.0
     for y in range(max(int(cy - reach), 0), min(int(cy + reach) + 2, ny)):
         for x in range(max(int(cx - reach), 0), min(int(cx + reach) + 2, nx)):
             dy, dx = y - cy, x - cx
@@ -177,12 +188,15 @@ def _equations(pattern, guess, radius, table, step, limit, floor, slope, dark, n
             row[1] = -height * (fall * bright * dx + disk * gx / radius)
             row[2], row[3] = height * disk * dy / radius, height * disk * dx / radius
             row[4] = disk * bright
-            off = pattern[y, x] - floor - height * row[4] - back
+            counts = pattern[y, x] - floor
+            off = counts - height * row[4] - back
             weight = 1 / (slope * height * (row[4] + 1 / limit) + dark)
+            square = weight * weight * (slope * max(counts, 0.0) + dark)
             for i in range(6):
                 score[i] += weight * row[i] * off
                 for j in range(i + 1):
                     normal[i, j] += weight * row[i] * row[j]
+                    counted[i, j] += square * row[i] * row[j]
 
 
 @numba.njit(nogil=True, cache=True)
