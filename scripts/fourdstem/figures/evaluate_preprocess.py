@@ -139,7 +139,8 @@ def _ellipse(table, folder):
         for i, measure in enumerate(measures):
             for label, line in (("10 orientations and more", "-"), ("fewer", ":")):
                 for dose, value in _ways(table, "ellipse", "scan means", measure, label).values():
-                    name = f"{measure.split(title)[-1].strip(' ,') or 'share'}, {'10 or more' if label != 'fewer' else label}"
+                    count = "10 or more" if label != "fewer" else label
+                    name = f"{measure.split(title)[-1].strip(' ,') or 'share'}, {count}"
                     ax.plot(dose, value, "o" + line, ms=3, lw=1.2, color=PALETTE[i], label=name)
         ax.set_xscale("log")
         ax.set_ylim(0, None if small else 1.03)
@@ -184,9 +185,10 @@ def draw_measured(examples: dict, folder):
 _CAPTIONS = {
     "denoise": (
         "Counting noise taken off single patterns of crystal structures that no network was trained on and no setting "
-        "tuned on: squared error outside the direct disk by the square of the expected pattern; share of reflections of "
-        "ten electrons that keep half of their contrast; share of patterns with a false spot. Settings of classical ways are the best of several on the training's structures, at each dose. "
-        "Principal components need a scan. Many-beam patterns: nickel and germanium by Bloch waves of py4DSTEM."
+        "tuned on: squared error outside the direct disk by the square of the expected pattern; share of reflections "
+        "of ten electrons that keep half of their contrast; share of patterns with a false spot. Settings of classical "
+        "ways are the best of several on the training's structures, at each dose. Principal components need a scan. "
+        "Many-beam patterns: nickel and germanium by Bloch waves of py4DSTEM."
     ),
     "centre": (
         "Distance of the centre from the truth, radius and edge of the disk given to all. The dashed line is the "
