@@ -78,7 +78,11 @@ ALLOWED = {
         *("errors", "provenance", "config", "environments", "generated", "headers", "inspection", "figures", "watch")
     },
 }
-RULE_EDGES = {"evaluation": {"orientation"}, "clusters": {"orientation"}}  # method -> methods whose results it reads
+RULE_EDGES = {  # method -> methods whose results it reads, or that it evaluates
+    "evaluation": {"orientation"},
+    "clusters": {"orientation"},
+    "evaluate_preprocess": {"preprocess", "training"},
+}
 ONLY_IN = {  # third party -> the units that may import it
     "abtem": {"multislice"},
     "ase": {"multislice"},

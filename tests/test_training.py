@@ -223,7 +223,7 @@ def test_processes_compute_the_same_patterns_as_this_one():
 
 def test_the_truth_itself_has_no_error_and_finds_every_spot():
     image, extra = some_images(16)
-    numbers = examining._numbers((image, extra), 1e4, 0, lambda r: r.expected)
+    numbers = examining.measured((image, extra), 1e4, 0, lambda r: r.expected)
     assert numbers["masked error"].max() == 0
     assert np.nanmin(numbers["recall"]) == 1
     assert np.nansum(numbers["false spot"]) == 0
@@ -231,7 +231,7 @@ def test_the_truth_itself_has_no_error_and_finds_every_spot():
 
 def test_an_empty_answer_finds_no_spot():
     image, extra = some_images(16)
-    numbers = examining._numbers((image, extra), 1e4, 0, lambda r: torch.zeros_like(r.expected))
+    numbers = examining.measured((image, extra), 1e4, 0, lambda r: torch.zeros_like(r.expected))
     assert np.nanmax(numbers["recall"]) == 0
     assert numbers["masked error"].min() == pytest.approx(1)
 
@@ -247,7 +247,7 @@ def test_correlation_with_the_true_disk_comes_near_the_bound():
     generator = torch.Generator().manual_seed(0)
     r = recording.record(image, centre, torch.full((64,), 5.0), torch.full((64,), 1e4), generator, False)
     error = (examining.correlated(r) - centre).norm(dim=1).square().mean().sqrt()
-    assert 0.8 < error / examining._bound(r).mean() < 2
+    assert 0.8 < error / examining.cramer_rao(r).mean() < 2
 
 
 # ---- training ------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ SETTINGS = (
     "grains",
     "evaluation",
 )  # top-level keys
-GENERAL = ("training",)  # likewise, but no sample can have its own
+GENERAL = ("training", "evaluate_preprocess")  # likewise, but no sample can have its own
 RESULTS = {  # file under results/{sample}/ -> method that makes it
     "simulated.h5": "simulate",
     "scan.h5": "scan",

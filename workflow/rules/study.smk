@@ -178,3 +178,34 @@ rule study_nmf:
         "gather the mixtures of every seed"
     script:
         "../../scripts/study_nmf.py"
+
+
+rule evaluate_preprocess:
+    input:
+        weights=f"{TRAINED}/denoise.safetensors",
+        many_beam=os.path.relpath(
+            SCRIPTS.parent / "tests" / "fixtures" / "dynamical_disks.npz"
+        ),
+    output:
+        table="studies/preprocess.csv",
+        figures=expand(
+            "studies/preprocess_{figure}.{kind}",
+            figure=("denoise", "centre", "parts", "ellipse"),
+            kind=("png", "pdf"),
+        ),
+        sidecar="studies/provenance/preprocess.json",
+    log:
+        "results/logs/evaluate_preprocess.log",
+    conda:
+        "../../envs/evaluate_preprocess.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        device="auto",
+    params:
+        code=code("evaluate_preprocess"),
+        settings=configuration.general(config, "evaluate_preprocess"),
+    message:
+        "evaluate denoising, centres and ellipses on patterns whose truth is known"
+    script:
+        "../../scripts/evaluate_preprocess.py"

@@ -42,15 +42,20 @@ def template(beam: Beam) -> np.ndarray:
     constants, so that its maximum is as precise as the counts allow.
     """
     r = np.arange(0, beam.radius_px + 6 * beam.edge_px + 2, STEP_PX)
-    disk = soft_disk(r, beam.radius_px, beam.edge_px)
-    # The full contrast would listen to the faintest counts outside the edge, where a lopsided halo lies. A
-    # limit of 10 costs 3 % of precision; wide disks have precision to spare and a halo to fear.
-    limit = 10.0 * min(1.0, 8.0 / beam.radius_px)
-    value = np.log1p(min(max(beam.contrast, 1.0), limit) * disk)
+    value = np.log1p(contrast_limit(beam) * soft_disk(r, beam.radius_px, beam.edge_px))
     value -= value[-1]
     slope = np.gradient(value, STEP_PX)
     slope[0] = 0.0
     return np.stack([value, slope, np.gradient(slope, STEP_PX)])
+
+
+def contrast_limit(beam: Beam) -> float:
+    """Contrast of the template.
+
+    The full contrast would listen to the faintest counts outside the edge, where a lopsided halo lies. A limit of 10
+    costs 3 % of precision; wide disks have precision to spare and a halo to fear.
+    """
+    return min(max(beam.contrast, 1.0), 10.0 * min(1.0, 8.0 / beam.radius_px))
 
 
 def fast_shape(shape) -> tuple[int, int]:

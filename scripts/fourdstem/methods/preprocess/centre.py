@@ -6,6 +6,7 @@ from scipy import fft
 
 from fourdstem.methods.preprocess.beam import STEP_PX, fast_shape
 from fourdstem.methods.preprocess.friedel import locate_inversion
+from fourdstem.methods.preprocess.uneven import level
 
 BEAM_SIGMA = 5.0  # a beam must stand out of the background by so many standard deviations
 SETTLED_PX = 2e-3
@@ -40,12 +41,21 @@ def locate(patterns, finder, predicted, method: str = "disk_correlation"):
             centre_of_mass(pattern, seed, finder.beam.radius_px, finder.beam.edge_px, *noise, out[i])
         else:
             refine(pattern, seed, finder.table, STEP_PX, *noise, out[i])
+            if finder.spread > 0 and np.isfinite(out[i, 2]):
+                _allow_slope(pattern, finder, out[i])
         signal, sigma = beam_counts(pattern, out[i, :2], finder.beam.radius_px, *noise)
         out[i, 3] = pattern.sum(dtype=np.float64) - finder.noise.floor * pattern.size
         lost = not np.isfinite(out[i, 2]) or np.abs(out[i, :2] - seed).max() > finder.beam.radius_px + 2
         if lost or signal < BEAM_SIGMA * sigma:
             out[i, :3] = np.nan
     return out
+
+
+def _allow_slope(pattern, finder, out) -> None:
+    """Put the centre with a slope of brightness in place of that without, unless it is not of the same disk."""
+    found = level(pattern, out[:2], finder, finder.spread)
+    if np.isfinite(found).all() and np.hypot(*(found[:2] - out[:2])) < 0.5 * finder.beam.radius_px:
+        out[:3] = found[0], found[1], found[4]
 
 
 def _seed(pattern, finder, kernel, predicted):

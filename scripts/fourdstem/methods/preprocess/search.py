@@ -11,6 +11,7 @@ from fourdstem.methods.preprocess import descan
 from fourdstem.methods.preprocess.beam import Beam, add_profile, blur_stamp, fit_beam, guess_radius, stamp, template
 from fourdstem.methods.preprocess.centre import locate, mass
 from fourdstem.methods.preprocess.moments import Noise
+from fourdstem.methods.preprocess.uneven import ANY, LEAST_RADIUS_PX, disk_table, level, likely_spread
 
 SAMPLE_UNITS = 8
 GOLDEN = 0.6180339887498949
@@ -33,6 +34,10 @@ class Finder:
         How far from there it is sought.
     shape : tuple of int
         Of the detector.
+    disk : ndarray
+        The disk itself and its slope against radius.
+    spread : float
+        Standard deviation of the slope of brightness across the disk; 0 where disks are even.
     """
 
     beam: Beam
@@ -43,13 +48,19 @@ class Finder:
     predicted_px: np.ndarray
     half_width_px: float
     shape: tuple[int, int]
+    disk: np.ndarray
+    spread: float = 0.0
 
     def with_beam(self, beam: Beam) -> "Finder":
         """Return the finder for another beam."""
-        table = template(beam)
-        return replace(
-            self, beam=beam, table=table, spectrum=stamp(table, self.shape), blur=blur_stamp(beam, self.shape)
-        )
+        return finder_of(beam, self.noise, self.predicted_px, self.half_width_px, self.shape)
+
+
+def finder_of(beam: Beam, noise: Noise, predicted_px, half_width_px: float, shape) -> Finder:
+    """Return the finder of even disks; parameters are those of `Finder`."""
+    table = template(beam)
+    made = stamp(table, shape), blur_stamp(beam, shape), noise, predicted_px, half_width_px, shape, disk_table(beam)
+    return Finder(beam, table, *made)
 
 
 def clean(patterns: np.ndarray, bad: np.ndarray, floor: float) -> np.ndarray:
@@ -82,9 +93,8 @@ def learn(cube: Cube, params, bad: np.ndarray, noise: Noise, mean: np.ndarray) -
     smooth = uniform_filter(clean(mean[None].astype(np.float32), bad, noise.floor)[0], 2 * int(radius / 2) + 1)
     start = np.array(np.unravel_index(np.argmax(smooth), smooth.shape), float)
     wide = params.search_px or max(shape) / 4 + radius
-    table = template(beam)
     everywhere = np.broadcast_to(start, (*cube.scan_shape, 2))
-    finder = Finder(beam, table, stamp(table, shape), blur_stamp(beam, shape), noise, everywhere, wide, shape)
+    finder = finder_of(beam, noise, everywhere, wide, shape)
     for _ in range(3):
         found, sums = _look(cube, units, bad, finder)
         if not np.isfinite(found[:, 0]).any():
@@ -95,7 +105,25 @@ def learn(cube: Cube, params, bad: np.ndarray, noise: Noise, mean: np.ndarray) -
         if abs(finder.beam.radius_px - before.radius_px) < settled:
             break
     beam, how = _given_radius(finder.beam, cube.acquisition)
-    return finder.with_beam(beam), how
+    finder = finder.with_beam(beam)
+    if params.centre_method != "disk_correlation" or beam.radius_px < LEAST_RADIUS_PX:
+        return finder, how
+    spread = _spread(cube, units, bad, finder)
+    slopes = f"; its brightness slopes by ± {spread:.2f} from middle to edge, fitted beside its centre"
+    return replace(finder, spread=spread), how + slopes * (spread > 0)
+
+
+def _spread(cube, units, bad, finder) -> float:
+    """Spread of the slope of brightness across the disk in the sample; 0 where even disks explain it."""
+    slopes, sigma = [], []
+    for unit in units:
+        patterns = _read(cube, unit, bad, finder.noise)
+        for pattern, found in zip(patterns, locate(patterns, finder, finder.predicted_px[unit.where]), strict=True):
+            if np.isfinite(found[0]):
+                told = level(pattern, found[:2], finder, ANY)
+                slopes.append(told[2:4])
+                sigma.append(told[5])
+    return likely_spread(np.array(slopes).reshape(-1, 2), np.array(sigma))
 
 
 def _sample(cube):

@@ -193,7 +193,7 @@ class _Session:
         some = tuple(t[:_EXAMPLES] for t in test)
         out = {"centre_px": some[1][:, :2].cpu().numpy(), "radius_px": some[1][:, 2].cpu().numpy()}
         for dose in (1e3, 1e4):
-            recorded, _ = examining._recorded(some, dose, self.params.seed + 5, 0, False)
+            recorded, _ = examining.recorded_patterns(some, dose, self.params.seed + 5, 0, False)
             found = examining.network_denoised(network, recorded, run)
             for name, value in (("recorded", recorded.electrons), ("denoised", found), ("expected", recorded.expected)):
                 out[f"{name}_{dose:.0e}"] = value[:, 0].float().cpu().numpy().astype(np.float16)

@@ -61,7 +61,7 @@ def denoise_table(network, tuning, test, seed: int, run) -> list[tuple]:
             "network": lambda r: network_denoised(network, r, run),
         }
         for way, function in ways.items():
-            numbers = _numbers(test, dose, seed + 1, function)
+            numbers = measured(test, dose, seed + 1, function)
             for label, chosen in by_class(test[1][:, 2].cpu().numpy()):
                 for measure, values in numbers.items():
                     finite = values[chosen & np.isfinite(values)]
@@ -78,7 +78,8 @@ def network_denoised(network, recorded, run) -> torch.Tensor:
     return restored(denoise.electrons_of(z), recorded.electrons, recorded.valid)
 
 
-def _recorded(data, dose, seed, first, faults):
+def recorded_patterns(data, dose, seed, first, faults):
+    """Record 64 patterns from the ``first`` on; return them (`recording.Recorded`) and their extras."""
     image, extra = (d[first : first + _STEP] for d in data)
     generator = torch.Generator(image.device).manual_seed(seed * 1000 + first)
     doses = torch.full((len(image),), dose, device=image.device)
@@ -88,20 +89,21 @@ def _recorded(data, dose, seed, first, faults):
 def _score(data, dose, seed, function) -> float:
     total = []
     for first in range(0, len(data[0]), _STEP):
-        r, _ = _recorded(data, dose, seed, first, False)
+        r, _ = recorded_patterns(data, dose, seed, first, False)
         total.append(normalised_error(function(r), r.expected, outside(r)))
     return float(torch.cat(total).mean())
 
 
-def _numbers(data, dose, seed, function) -> dict[str, np.ndarray]:
+def measured(data, dose, seed, function) -> dict[str, np.ndarray]:
+    """Return errors, recall, false spots and change of sum of every pattern; ``function`` takes a `Recorded`."""
     out = {"masked error": [], "whole error": [], "recall": [], "false spot": [], "change of sum": []}
     for first in range(0, len(data[0]), _STEP):
-        r, extra = _recorded(data, dose, seed, first, False)
+        r, extra = recorded_patterns(data, dose, seed, first, False)
         found = function(r)
         out["masked error"].append(normalised_error(found, r.expected, outside(r)))
         out["whole error"].append(normalised_error(found, r.expected, r.valid))
         out["change of sum"].append((found.sum(dim=(1, 2, 3)) / r.electrons.sum(dim=(1, 2, 3)).clamp_min(1) - 1).abs())
-        recall, false = _spots(found, r, extra[:, 4:].reshape(len(extra), -1, 3), dose)
+        recall, false = kept_spots(found, r, extra[:, 4:].reshape(len(extra), -1, 3), dose)
         out["recall"].append(recall)
         out["false spot"].append(false)
     return {k: torch.cat(v).float().cpu().numpy() for k, v in out.items()}
@@ -116,7 +118,7 @@ def _disk_sums(image, radius) -> torch.Tensor:
     return torch.fft.irfft2(torch.fft.rfft2(image[:, 0]) * torch.fft.rfft2(disk), s=(ny, nx))
 
 
-def _spots(found, recorded, spots, dose):
+def kept_spots(found, recorded, spots, dose):
     """Share of true reflections that keep half of what their disk holds above its surroundings; and false spots.
 
     True reflections have 10 expected electrons. A false spot is a disk of 10 electrons and half of its content more
@@ -148,13 +150,13 @@ def centre_table(network, test, seed: int, run) -> list[tuple]:
     for dose in DOSES:
         errors, sigma, bound = {"network": [], "disk correlation": []}, [], []
         for first in range(0, len(test[0]), _STEP):
-            r, _ = _recorded(test, dose, seed + 2, first, False)
+            r, _ = recorded_patterns(test, dose, seed + 2, first, False)
             with run():
                 centre, spread, _ = network(layers.features(r.electrons, r.valid)[0])
             errors["network"].append((centre - r.centre).norm(dim=1))
             errors["disk correlation"].append((correlated(r) - r.centre).norm(dim=1))
             sigma.append(spread)
-            bound.append(_bound(r))
+            bound.append(cramer_rao(r))
         bound, sigma = (torch.cat(v).cpu().numpy() for v in (bound, sigma))
         found = {k: torch.cat(v).cpu().numpy() for k, v in errors.items()}
         for label, chosen in by_class(radius):
@@ -198,7 +200,7 @@ def correlated(recorded) -> torch.Tensor:
     return torch.stack(out, dim=1)
 
 
-def _bound(recorded) -> torch.Tensor:
+def cramer_rao(recorded) -> torch.Tensor:
     """Cramér–Rao bound of the length of the centre's error (root mean square), from what lies about the direct disk."""
     image = recorded.expected[:, 0]
     near = 1 - outside(recorded)[:, 0]
@@ -218,7 +220,7 @@ def ellipse_table(network, test, seed: int, run) -> list[tuple]:
     for dose in (1e4, 1e5, 1e6, 1e7, 1e8):
         found, spread = [], []
         for first in range(0, len(test[0]), _STEP):
-            r, _ = _recorded(test, dose, seed + 3, first, False)
+            r, _ = recorded_patterns(test, dose, seed + 3, first, False)
             with run():
                 e, b = network(ellipse.unrolled(r.electrons, r.valid))
             found.append(e)

@@ -78,6 +78,42 @@ def seeded(seed: int, share: str, kind: int, index: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(part, kind, index)))
 
 
+@dataclass(frozen=True)
+class Scene:
+    """Everything that a pattern is drawn from; leaving a part out shows what that part does.
+
+    Attributes
+    ----------
+    optics : Optics
+    centre : ndarray of shape (2,)
+        (y, x) of the direct disk, px.
+    scattered : float
+        Share of the electrons that the disks hold beside the direct one.
+    tables : tuple
+        Disks of each grain, see `grain`.
+    weights : ndarray
+        Shares of the grains.
+    tilt : ndarray of shape (2,)
+        Slope of the brightness inside the direct disk, see `drawing.add_direct`.
+    darkening : tuple of ndarray
+        Rocking curves (n, 4) that darken the direct disk, and their thicknesses (n,).
+    smooth : ndarray
+        Radial profile of background, halo and powder rings, in steps of 0.25 px.
+    middle : ndarray of shape (2,)
+        Where that profile is centred (y, x), px.
+    """
+
+    optics: Optics
+    centre: np.ndarray
+    scattered: float
+    tables: tuple
+    weights: np.ndarray
+    tilt: np.ndarray
+    darkening: tuple[np.ndarray, np.ndarray]
+    smooth: np.ndarray
+    middle: np.ndarray
+
+
 def draw_pattern(seed: int, share: str, index: int) -> Pattern:
     """Return one pattern of one to three grains, or of none.
 
@@ -88,6 +124,11 @@ def draw_pattern(seed: int, share: str, index: int) -> Pattern:
         Structures that may be used.
     index : int
     """
+    return drawn(draw_scene(seed, share, index))
+
+
+def draw_scene(seed: int, share: str, index: int) -> Scene:
+    """Return what `draw_pattern` draws."""
     rng = seeded(seed, share, 0, index)
     structures = of_share(share)
     grains = int(rng.choice(4, p=[0.06, 0.62, 0.22, 0.10]))
@@ -95,20 +136,48 @@ def draw_pattern(seed: int, share: str, index: int) -> Pattern:
     optics = draw_optics(rng, chosen, LARGEST_RADIUS_PX)
     centre = (SIZE - 1) / 2 + rng.uniform(-LARGEST_SHIFT_PX, LARGEST_SHIFT_PX, 2)
     scattered = rng.uniform(0.05, 0.9) if rng.random() < 0.9 else rng.uniform(0.9, 0.99)
-    tables = [grain(rng, structure, optics) for structure in chosen]
+    tables = tuple(grain(rng, structure, optics) for structure in chosen)
     weights = rng.dirichlet(np.ones(max(grains, 1)))
-    image = np.zeros((SIZE, SIZE))
+    tilt = rng.normal(0, 0.25, 2) * (rng.random() < 0.5)
+    smooth, middle = _smooth_parts(rng, optics, centre, structures, rng.uniform(0, 0.6) ** 2)
+    return Scene(optics, centre, scattered, tables, weights, tilt, _darkening(tables), smooth, middle)
+
+
+def draw_scan(seed: int, share: str, index: int, grains: int, each: int) -> list[Scene]:
+    """Return the scenes of a small scan: ``each`` positions in every one of several grains, one behind the other.
+
+    Within a grain only the share of scattered electrons and the place of the beam (0.2 px) differ.
+    """
+    rng = seeded(seed, share, 2, index)
+    structures = of_share(share)
+    phases = [structures[rng.integers(len(structures))] for _ in range(2)]
+    optics = draw_optics(rng, phases, 8.0)
+    middle = (SIZE - 1) / 2 + rng.uniform(-LARGEST_SHIFT_PX, LARGEST_SHIFT_PX, 2)
+    scattered, share_of_smooth = rng.uniform(0.2, 0.8), rng.uniform(0, 0.6) ** 2
+    smooth, lopsided = _smooth_parts(rng, optics, np.zeros(2), structures, share_of_smooth)
+    scenes = []
+    for k in range(grains):
+        tables = (grain(rng, phases[k % len(phases)], optics),)
+        tilt, dark = rng.normal(0, 0.25, 2) * (rng.random() < 0.5), _darkening(tables)
+        for _ in range(each):
+            centre, part = middle + rng.normal(0, 0.2, 2), scattered * rng.uniform(0.85, 1.15)
+            scenes.append(Scene(optics, centre, part, tables, np.ones(1), tilt, dark, smooth, centre + lopsided))
+    return scenes
+
+
+def drawn(scene: Scene) -> Pattern:
+    """Draw a scene."""
+    optics, centre, image = scene.optics, scene.centre, np.zeros((SIZE, SIZE))
     matrix, inverse = optics.matrix, np.linalg.inv(optics.matrix)
     shape = (optics.radius, optics.edge)
     spots = []
-    for (position, flux, rock, thickness), weight in zip(tables, weights, strict=False):
-        flux = flux * weight * scattered
+    for (position, flux, rock, thickness), weight in zip(scene.tables, scene.weights, strict=False):
+        flux = flux * weight * scene.scattered
         drawing.add_disks(position, flux, rock, thickness, shape, centre, matrix, inverse, optics.probe, image)
         spots.append(np.column_stack([centre + position @ matrix.T, flux]))
-    strong, thick = _darkening(tables)
-    tilt = rng.normal(0, 0.25, 2) * (rng.random() < 0.5)
-    drawing.add_direct(1 - scattered, strong, thick, tilt, shape, centre, inverse, optics.probe, image)
-    _smooth_parts(rng, optics, centre, inverse, structures, image, rng.uniform(0, 0.6) ** 2)
+    direct = 1 - scene.scattered
+    drawing.add_direct(direct, *scene.darkening, scene.tilt, shape, centre, inverse, optics.probe, image)
+    drawing.add_radial(scene.smooth, _RING_STEP, scene.middle, inverse, image)
     total = image.sum()
     return Pattern((image / total).astype(np.float32), centre, optics.radius, _brightest(spots, total))
 
@@ -208,8 +277,11 @@ def _brightest(spots, total) -> np.ndarray:
     return out
 
 
-def _smooth_parts(rng, optics, centre, inverse, structures, image, share) -> None:
-    """Add diffuse background, often an amorphous halo, sometimes powder rings, each with a share of the electrons."""
+def _smooth_parts(rng, optics, centre, structures, share):
+    """Diffuse background, often an amorphous halo, sometimes powder rings, each with a share of the electrons.
+
+    Returns their sum as a radial profile, and where it is centred.
+    """
     radii = np.arange(0, 1.5 * SIZE, _RING_STEP)
     background = np.zeros(len(radii))
     width = rng.uniform(4, 60)
@@ -227,7 +299,7 @@ def _smooth_parts(rng, optics, centre, inverse, structures, image, share) -> Non
     inside = radii < SIZE / 2
     total = sum(p / max((p * weight)[inside].sum(), 1e-12) * part for p, part in parts)
     lopsided = centre + rng.normal(0, 2.0, 2) * (rng.random() < 0.5)
-    drawing.add_radial(total, _RING_STEP, lopsided, inverse, image)
+    return total, lopsided
 
 
 def _powder(rng, optics, structures, radii) -> np.ndarray:
@@ -273,7 +345,8 @@ def draw_scan_mean(seed: int, share: str, index: int):
         drawing.add_disks(*args, centre, matrix, inverse, optics.probe, image)
     none = np.zeros((0, 4)), np.zeros(0), np.zeros(2)
     drawing.add_direct(1 - scattered, *none, (optics.radius, blurred), centre, inverse, optics.probe, image)
-    _smooth_parts(rng, optics, centre, inverse, structures, image, rng.uniform(0, 0.6) ** 2)
+    smooth, middle = _smooth_parts(rng, optics, centre, structures, rng.uniform(0, 0.6) ** 2)
+    drawing.add_radial(smooth, _RING_STEP, middle, inverse, image)
     epsilon, angle = 0.5 * np.log(optics.ratio), np.deg2rad(2 * optics.angle_deg)
     e = epsilon * np.array([np.cos(angle), np.sin(angle)])
     return (image / image.sum()).astype(np.float32), e, optics.radius, count
