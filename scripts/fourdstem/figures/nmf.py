@@ -8,6 +8,7 @@ from fourdstem.figures import maps
 from fourdstem.figures.style import FAINT, INK, MISSING, PALETTE, save, styled
 
 _SHOWN = 8  # components drawn at most, those of the most positions
+_LONGEST = 16  # letters of a name beside a map
 
 
 @styled
@@ -121,9 +122,9 @@ def where(sample):
     fig, (axes,) = maps.panels(1, kinds, sample.scan_shape, sample.step, width=2.2)
     _classes(axes[0], found.label, sample.step, "label", np.asarray(found.component_size_px))
     if merged:
-        words = ["cluster "] * len(found.cluster_size_px)
+        words = None
         if named is not None:
-            words = [f"{'no phase' if k < 0 else named.phase_name[k]}, cluster " for k in named.phase]
+            words = [" no phase" if k < 0 else f" {named.phase_name[k]}"[:_LONGEST] for k in named.phase]
         _classes(axes[1], found.cluster, sample.step, "clusters", np.asarray(found.cluster_size_px), words)
     ratio, overlap = np.asarray(found.ratio, float), np.asarray(found.overlap)
     reached = np.where(overlap > 0, ratio[:, None, None], 0).max(axis=0)
@@ -141,7 +142,7 @@ def _classes(ax, values, step, title: str, size, words=None) -> None:
     many = np.argsort(-size, kind="stable")[:10]
     handles = [ax.plot([], [], "s", color=_colour(j), ms=6)[0] for j in many]
     share = 100 / max(values.size, 1)
-    names = [f"{words[j] if words else ''}{j}  ({share * size[j]:.0f} %)" for j in many]
+    names = [f"{j}{words[j] if words else ''}  ({share * size[j]:.0f} %)" for j in many]
     ax.legend(handles, names, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0, fontsize=7)
 
 
