@@ -4,8 +4,6 @@ Patterns lie side by side in the lanes of a vector where all of them go the same
 refinement, whose patterns go different ways, the pixels around a place do, or the tilts of one template.
 """
 
-import functools
-
 import numpy as np
 from llvmlite import ir
 from numba import types
@@ -16,7 +14,6 @@ from fourdstem.vectors import INDEX, LANE, ONCE, data, load, scalars, spread, st
 
 LANES = 16  # numbers in the widest vectors of float32 that there are
 PIECE = 4 * LANES  # pixels of a row that are filtered together: no sum waits for itself
-TALL, WIDE = 6, 64  # a matrix product is made in pieces whose sums stay in registers
 TILTS = 8  # numbers in the widest vectors of float64
 FLOAT, DOUBLE = ir.FloatType(), ir.DoubleType()
 # Axes x and y of the tilts in units of a step. Ridges run between the axes.
@@ -271,83 +268,3 @@ def _build_nearest(context, builder, signature, arguments):
         value = builder.extract_element(found, LANE(n))
         highest = builder.select(builder.fcmp_ordered(">", value, highest), value, highest)
     return highest
-
-
-def multiply(rows, at, step, columns, begin, stride, count, out, to):
-    """Fill `TALL` rows of `WIDE` numbers of ``out`` with a matrix product.
-
-    Parameters
-    ----------
-    rows : ndarray of float32
-        Flat at ``at``, and each ``step`` later, is a row of ``count`` numbers.
-    at, step : int
-    columns : ndarray of float32
-        Flat at ``begin``, and each ``stride`` later, are `WIDE` numbers of ``count`` rows.
-    begin, stride, count : int
-    out : ndarray of float32
-    to : int
-        Where the first row goes, flat, and each ``stride`` later the others.
-    """
-    _python_product(rows, at, step, columns, begin, stride, count, out, to, TALL)
-
-
-def multiply_one(rows, at, step, columns, begin, stride, count, out, to):
-    """Do what `multiply` does for the first of its rows: the same bits."""
-    _python_product(rows, at, step, columns, begin, stride, count, out, to, 1)
-
-
-def _python_product(rows, at, step, columns, begin, stride, count, out, to, tall):
-    left = np.stack([rows.reshape(-1)[at + n * step :][:count] for n in range(tall)])
-    right = np.stack([columns.reshape(-1)[begin + n * stride :][:WIDE] for n in range(count)])
-    for n, row in enumerate(left @ right):
-        out.reshape(-1)[to + n * stride :][:WIDE] = row
-
-
-@overload(multiply)
-def _compiled_multiply(rows, at, step, columns, begin, stride, count, out, to):
-    def call(rows, at, step, columns, begin, stride, count, out, to):
-        _multiply(rows, at, step, columns, begin, stride, count, out, to)
-
-    return call
-
-
-@overload(multiply_one)
-def _compiled_multiply_one(rows, at, step, columns, begin, stride, count, out, to):
-    def call(rows, at, step, columns, begin, stride, count, out, to):
-        _multiply_one(rows, at, step, columns, begin, stride, count, out, to)
-
-    return call
-
-
-@intrinsic
-def _multiply(_, rows, at, step, columns, begin, stride, count, out, to):
-    return types.void(rows, at, step, columns, begin, stride, count, out, to), functools.partial(_build_product, TALL)
-
-
-@intrinsic
-def _multiply_one(_, rows, at, step, columns, begin, stride, count, out, to):
-    return types.void(rows, at, step, columns, begin, stride, count, out, to), functools.partial(_build_product, 1)
-
-
-def _build_product(tall, context, builder, signature, arguments):
-    """Write what `multiply` says, for LLVM."""
-    left, right, target = data(context, builder, signature, arguments)
-    at, step, begin, stride, count, to = scalars(context, builder, signature, arguments)
-    zero, wide = ir.Constant(ir.VectorType(FLOAT, LANES), None), WIDE // LANES
-    sums = [[cgutils.alloca_once(builder, zero.type) for _ in range(wide)] for _ in range(tall)]
-    for totals in sums:
-        for total in totals:
-            builder.store(zero, total)
-    first = [builder.add(at, builder.mul(step, INDEX(n))) for n in range(tall)]
-    with cgutils.for_range(builder, count, intp=INDEX) as loop:
-        row = builder.add(begin, builder.mul(loop.index, stride))
-        columns = [load(builder, right, builder.add(row, INDEX(n * LANES)), LANES) for n in range(wide)]
-        for own, totals in zip(first, sums, strict=True):
-            value = spread(builder, builder.load(builder.gep(left, [builder.add(own, loop.index)])), LANES)
-            for column, total in zip(columns, totals, strict=True):
-                builder.store(product_sum(builder, builder.load(total), (value, column)), total)
-    for n, totals in enumerate(sums):
-        row = builder.add(to, builder.mul(stride, INDEX(n)))
-        for m, total in enumerate(totals):
-            store(builder, builder.load(total), target, builder.add(row, INDEX(m * LANES)))
-    return context.get_dummy_value()
