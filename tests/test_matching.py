@@ -8,7 +8,7 @@ from test_orientation import DISK, OPTICS, PIXEL, SIZE, from_diffsims, random_or
 
 from fourdstem.methods import orientation as method
 from fourdstem.methods.orientation import azimuth, candidates, matching, polar, rotations, transform
-from fourdstem.methods.orientation.vectors import LANES
+from fourdstem.vectors import LANES
 
 LENS = matching.Optics(OPTICS.wavelength_angstrom, PIXEL, DISK, 1e-3, 0.0, 100.0)
 RINGS = polar.choose_rings(4, (SIZE - 1) / 2, DISK)

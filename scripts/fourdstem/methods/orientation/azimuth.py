@@ -10,7 +10,7 @@ import torch
 
 from fourdstem import jit  # noqa: F401  compiled code is cached safely
 from fourdstem.methods.orientation.transform import curves, highest, move, radix2, radix3, radix4
-from fourdstem.methods.orientation.vectors import LANES
+from fourdstem.vectors import LANES
 
 PEAKS = 2
 

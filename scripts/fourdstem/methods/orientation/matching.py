@@ -29,7 +29,7 @@ from fourdstem.methods.orientation.azimuth import PEAKS, harmonics, peaks, peaks
 from fourdstem.methods.orientation.polar import Rings, polar_map
 from fourdstem.methods.orientation.rotations import from_matrix, reduced_directions, zone_orientations
 from fourdstem.methods.orientation.templates import relrod, render, rods
-from fourdstem.methods.orientation.vectors import LANES
+from fourdstem.vectors import LANES
 
 _CHUNK = 64
 # Templates correlated at a time: their coefficients shall fit into the cache; on a card, keep all of it busy.

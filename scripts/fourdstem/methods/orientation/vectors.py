@@ -8,14 +8,11 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic, overload
 
-from fourdstem.vectors import INDEX, LANE, ONCE, data, load, scalars, spread, store
+from fourdstem.vectors import DOUBLE, FLOAT, INDEX, LANE, LANES, ONCE, compiled, data, load, scalars, spread, store
 
-LANES = 16  # numbers in the widest vectors of float32 that there are
 PIECE = 4 * LANES  # pixels of a row that are filtered together: no sum waits for itself
 TILTS = 8  # numbers in the widest vectors of float64
-FLOAT, DOUBLE = ir.FloatType(), ir.DoubleType()
 # Axes x and y of the tilts in units of a step. Ridges run between the axes.
 TILTED = np.array([[1, 0], [0, 1], [1, 1], [1, -1]]) / np.sqrt([[1], [1], [2], [2]])
 TILTED = np.ascontiguousarray(np.concatenate([TILTED, -TILTED]).T)
@@ -56,34 +53,21 @@ def taps(values, at, offset, weight, count, out, to):
     )
 
 
-@overload(taps)
-def _compiled_taps(values, at, offset, weight, count, out, to):
-    def call(values, at, offset, weight, count, out, to):
-        _taps(values, at, offset, weight, count, out, to)
-
-    return call
-
-
-@intrinsic
-def _taps(_, values, at, offset, weight, count, out, to):
-    def build(context, builder, signature, arguments):
-        numbers, offsets, weights, target = data(context, builder, signature, arguments)
-        first, number, into = scalars(context, builder, signature, arguments)
-        zero = ir.Constant(ir.VectorType(FLOAT, LANES), None)
-        sums = [cgutils.alloca_once_value(builder, zero) for _ in range(PIECE // LANES)]
-        for total in sums:
-            builder.store(zero, total)
-        with cgutils.for_range(builder, number, intp=INDEX) as loop:
-            own = spread(builder, builder.load(builder.gep(weights, [loop.index])), LANES)
-            begin = builder.add(first, builder.load(builder.gep(offsets, [loop.index])))
-            for n, total in enumerate(sums):
-                part = load(builder, numbers, builder.add(begin, INDEX(n * LANES)), LANES)
-                builder.store(product_sum(builder, builder.load(total), (own, part)), total)
+@compiled(taps)
+def _taps(context, builder, signature, arguments):
+    numbers, offsets, weights, target = data(context, builder, signature, arguments)
+    first, number, into = scalars(context, builder, signature, arguments)
+    zero = ir.Constant(ir.VectorType(FLOAT, LANES), None)
+    sums = [cgutils.alloca_once_value(builder, zero) for _ in range(PIECE // LANES)]
+    with cgutils.for_range(builder, number, intp=INDEX) as loop:
+        own = spread(builder, builder.load(builder.gep(weights, [loop.index])), LANES)
+        begin = builder.add(first, builder.load(builder.gep(offsets, [loop.index])))
         for n, total in enumerate(sums):
-            store(builder, builder.load(total), target, builder.add(into, INDEX(n * LANES)))
-        return context.get_dummy_value()
-
-    return types.void(values, at, offset, weight, count, out, to), build
+            part = load(builder, numbers, builder.add(begin, INDEX(n * LANES)), LANES)
+            builder.store(product_sum(builder, builder.load(total), (own, part)), total)
+    for n, total in enumerate(sums):
+        store(builder, builder.load(total), target, builder.add(into, INDEX(n * LANES)))
+    return context.get_dummy_value()
 
 
 def spline(image, at, stride, v, u):
@@ -104,40 +88,29 @@ def spline(image, at, stride, v, u):
     return float(sum(w * (flat[at + (i - 1) * stride - 1 :][:4] @ across) for i, w in enumerate(down)))
 
 
-@overload(spline)
-def _compiled_spline(image, at, stride, v, u):
-    def call(image, at, stride, v, u):
-        return _spline(image, at, stride, v, u)
-
-    return call
-
-
-@intrinsic
-def _spline(_, image, at, stride, v, u):
-    def build(context, builder, signature, arguments):
-        (numbers,) = data(context, builder, signature, arguments)
-        first, step, *ways = scalars(context, builder, signature, arguments)
-        powers = [_constant(row, FLOAT) for row in CUBIC]
-        weights = []
-        for way in ways:
-            t = spread(builder, builder.fptrunc(way, FLOAT), 4)
-            value = powers[3]
-            for power in powers[2::-1]:
-                value = product_sum(builder, power, (value, t))
-            weights.append(value)
-        total = None
-        begin = builder.sub(builder.sub(first, step), INDEX(1))
-        for n in range(4):
-            row = load(builder, numbers, begin, 4)
-            own = spread(builder, builder.extract_element(weights[0], LANE(n)), 4)
-            total = builder.fmul(own, row) if total is None else product_sum(builder, total, (own, row))
-            begin = builder.add(begin, step)
-        total = builder.fmul(total, weights[1])
-        lanes = [builder.extract_element(total, LANE(n)) for n in range(4)]
-        whole = builder.fadd(builder.fadd(lanes[0], lanes[2]), builder.fadd(lanes[1], lanes[3]))
-        return builder.fpext(whole, DOUBLE)
-
-    return types.float64(image, at, stride, v, u), build
+@compiled(spline, types.float64)
+def _spline(context, builder, signature, arguments):
+    (numbers,) = data(context, builder, signature, arguments)
+    first, step, *ways = scalars(context, builder, signature, arguments)
+    powers = [_constant(row, FLOAT) for row in CUBIC]
+    weights = []
+    for way in ways:
+        t = spread(builder, builder.fptrunc(way, FLOAT), 4)
+        value = powers[3]
+        for power in powers[2::-1]:
+            value = product_sum(builder, power, (value, t))
+        weights.append(value)
+    total = None
+    begin = builder.sub(builder.sub(first, step), INDEX(1))
+    for n in range(4):
+        row = load(builder, numbers, begin, 4)
+        own = spread(builder, builder.extract_element(weights[0], LANE(n)), 4)
+        total = builder.fmul(own, row) if total is None else product_sum(builder, total, (own, row))
+        begin = builder.add(begin, step)
+    total = builder.fmul(total, weights[1])
+    lanes = [builder.extract_element(total, LANE(n)) for n in range(4)]
+    whole = builder.fadd(builder.fadd(lanes[0], lanes[2]), builder.fadd(lanes[1], lanes[3]))
+    return builder.fpext(whole, DOUBLE)
 
 
 def tilts(table, at, last, more, factor, top, d, pixels, slot, sums):
@@ -171,21 +144,8 @@ def tilts(table, at, last, more, factor, top, d, pixels, slot, sums):
     sums[2 + slot] += a * pixels
 
 
-@overload(tilts)
-def _compiled_tilts(table, at, last, more, factor, top, d, pixels, slot, sums):
-    def call(table, at, last, more, factor, top, d, pixels, slot, sums):
-        _tilts(table, at, last, more[0], more[1], more[2], factor, top, d, pixels, slot, sums)
-
-    return call
-
-
-@intrinsic
-def _tilts(_, table, at, last, more, about_x, about_y, factor, top, d, pixels, slot, sums):
-    arguments = table, at, last, more, about_x, about_y, factor, top, d, pixels, slot, sums
-    return types.void(*arguments), _build_tilts
-
-
-def _build_tilts(context, builder, signature, arguments):
+@compiled(tilts)
+def _tilts(context, builder, signature, arguments):
     """Write what `tilts` says, for LLVM; excitation errors from the first terms of 1 / √(1 + x)."""
     numbers, sums = data(context, builder, signature, arguments)
     first, *values, slot = scalars(context, builder, signature, arguments)
@@ -234,20 +194,8 @@ def nearest(images, at, count, q):
     return float(np.abs(np.array(q) @ images.reshape(-1)[at : at + 4 * count].reshape(4, count)).max())
 
 
-@overload(nearest)
-def _compiled_nearest(images, at, count, q):
-    def call(images, at, count, q):
-        return _nearest(images, at, count, q[0], q[1], q[2], q[3])
-
-    return call
-
-
-@intrinsic
-def _nearest(_, images, at, count, w, x, y, z):
-    return types.float64(images, at, count, w, x, y, z), _build_nearest
-
-
-def _build_nearest(context, builder, signature, arguments):
+@compiled(nearest, types.float64)
+def _nearest(context, builder, signature, arguments):
     """Write what `nearest` says, for LLVM."""
     (numbers,) = data(context, builder, signature, arguments)
     first, count, *q = scalars(context, builder, signature, arguments)
