@@ -8,7 +8,7 @@ from test_orientation import DISK, OPTICS, PIXEL, SIZE, from_diffsims, random_or
 
 from fourdstem.methods import orientation as method
 from fourdstem.methods.orientation import azimuth, candidates, matching, polar, rotations, transform
-from fourdstem.methods.orientation.vectors import LANES
+from fourdstem.vectors import LANES
 
 LENS = matching.Optics(OPTICS.wavelength_angstrom, PIXEL, DISK, 1e-3, 0.0, 100.0)
 RINGS = polar.choose_rings(4, (SIZE - 1) / 2, DISK)
@@ -98,6 +98,23 @@ def test_correlation_equals_the_sum_over_rings(gold, matched):
         ]
         assert score[row, mirror, 0, 0] == pytest.approx(max(curve), abs=2e-3)
         assert abs(place[row, mirror, 0, 0] - np.argmax(curve)) <= 0.6
+
+
+def test_neither_the_last_part_of_the_templates_nor_empty_lanes_change_what_is_found(matched, monkeypatch):
+    bank, prepared, _ = matched
+    patterns = np.stack([np.roll(prepared[n % 2], n, axis=1) for n in range(LANES + 3)])
+    score, place = matching.correlate(patterns, bank)
+    templates = score.shape[0]
+    assert score.shape == place.shape == (templates, 2, azimuth.PEAKS, LANES + 3)
+    clear = score[:, :, 0] > score[:, :, 1] + 1e-4
+    assert clear.mean() > 0.5
+    for together in (templates - 1, 7):
+        monkeypatch.setattr(matching, "_TEMPLATES", together)
+        assert templates % together
+        for some in (slice(None), slice(LANES), slice(LANES, None), slice(4, 5)):
+            again = matching.correlate(np.ascontiguousarray(patterns[some]), bank)
+            assert np.allclose(again[0], score[..., some], rtol=0, atol=1e-5)
+            assert np.allclose(again[1][:, :, 0][clear[..., some]], place[:, :, 0, some][clear[..., some]], atol=1e-2)
 
 
 def test_candidates_equal_a_search_over_all_peaks(gold, matched):

@@ -7,9 +7,25 @@ which a compiler splits into those that a processor has.
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils, typing
+from numba.core.imputils import lower_builtin
+from numba.core.typing.templates import AbstractTemplate, infer_global
 
+LANES = 16  # numbers in the widest vectors of float32 that there are
+FLOAT, DOUBLE = ir.FloatType(), ir.DoubleType()
 LANE, INDEX = ir.IntType(32), ir.IntType(64)
 ONCE = ("contract",)  # multiply and add may be rounded once
+
+
+def compiled(python, result=types.void):
+    """Let what is decorated, which writes ``python`` for LLVM, take its place in compiled code."""
+
+    @infer_global(python)
+    class _(AbstractTemplate):
+        def generic(self, arguments, _):
+            return typing.signature(result, *arguments)
+
+    return lower_builtin(python, types.VarArg(types.Any))
 
 
 def data(context, builder, signature, arguments):
@@ -22,10 +38,13 @@ def data(context, builder, signature, arguments):
 
 
 def scalars(context, builder, signature, arguments):
-    """Return the arguments that are no arrays: whole numbers as int64, others as they are."""
-    found = [
-        (kind, value) for kind, value in zip(signature.args, arguments, strict=True) if not hasattr(kind, "layout")
-    ]
+    """Return the arguments that are no arrays, those in tuples too: whole numbers as int64, others as they are."""
+    found = []
+    for kind, value in zip(signature.args, arguments, strict=True):
+        if isinstance(kind, types.BaseTuple):
+            found += zip(kind.types, cgutils.unpack_tuple(builder, value), strict=True)
+        elif not hasattr(kind, "layout"):
+            found.append((kind, value))
     return [
         context.cast(builder, value, kind, types.int64) if isinstance(kind, types.Integer) else value
         for kind, value in found
@@ -51,7 +70,7 @@ def store(builder, values, numbers, at):
 
 
 def _width(numbers) -> int:
-    return 4 if numbers.type.pointee == ir.FloatType() else 8
+    return 4 if numbers.type.pointee == FLOAT else 8
 
 
 def spread(builder, number, length):

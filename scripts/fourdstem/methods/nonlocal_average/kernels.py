@@ -16,7 +16,8 @@ import numpy as np
 
 from fourdstem import jit  # noqa: F401  compiled code is cached safely
 from fourdstem.methods.nonlocal_average.arrays import BLOCK
-from fourdstem.methods.nonlocal_average.vectors import LANES, PARTNERS, ten_squares
+from fourdstem.methods.nonlocal_average.vectors import PARTNERS, ten_squares
+from fourdstem.vectors import LANES
 
 FAST = {"reassoc", "contract", "nsz"}  # lets sums use vector lanes; NaN keeps its meaning
 DUPLICATE = 1e-3  # some cameras hand out one frame twice

@@ -86,19 +86,12 @@ def _index(places: np.ndarray, wanted: int, seed: int):
     index.train(places)
     index.add(places)
     some = np.ascontiguousarray(places[:: -(-count // SAMPLE)])
-    truth = _all_pairs(places, some, wanted)
+    truth = faiss.knn(some, places, wanted)[1]  # of all pairs
     while (recall := _recall(index.search(some, wanted)[1], truth)) < RECALL and index.nprobe < index.nlist:
         index.nprobe = min(2 * index.nprobe, index.nlist)
     text = "%.1f %% of the true neighbours of %d positions are found in %d of %d lists"
     log.info(text, 100 * recall, len(some), index.nprobe, index.nlist)
     return index
-
-
-def _all_pairs(places: np.ndarray, some: np.ndarray, wanted: int) -> np.ndarray:
-    faiss = _alone()
-    flat = faiss.IndexFlatL2(places.shape[1])
-    flat.add(places)
-    return flat.search(some, wanted)[1]
 
 
 def _recall(found: np.ndarray, truth: np.ndarray) -> float:

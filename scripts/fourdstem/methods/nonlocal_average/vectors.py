@@ -6,17 +6,27 @@ numbers, which a compiler splits into those that there are.
 """
 
 from llvmlite import ir
-from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic, overload
 
 from fourdstem.methods.nonlocal_average.arrays import BLOCK, LINE, PIECE, TALL
-from fourdstem.vectors import INDEX, LANE, ONCE, data, load, spread, vector
+from fourdstem.vectors import (
+    DOUBLE,
+    FLOAT,
+    INDEX,
+    LANE,
+    LANES,
+    ONCE,
+    compiled,
+    data,
+    load,
+    scalars,
+    spread,
+    store,
+    vector,
+)
 
-LANES = 16  # numbers in the widest vectors of float32 that there are
 SUMS = 2 * TALL  # made together of the same patterns
 PARTNERS = 5  # ten sums, two patterns, five partners: no sum waits for itself, and all stay in registers
-FLOAT = ir.FloatType()
 
 
 def ten_squares(values, i, j, partner, stride, out, at):
@@ -42,25 +52,11 @@ def ten_squares(values, i, j, partner, stride, out, at):
             out[at + n * PARTNERS + k] += ((flat[own : own + BLOCK] - partners[k]) ** 2).sum()
 
 
-@overload(ten_squares)
-def _compiled_squares(values, i, j, partner, stride, out, at):
-    def call(values, i, j, partner, stride, out, at):
-        _ten_squares(values, i, j, partner, stride, out, at)
-
-    return call
-
-
-@intrinsic
-def _ten_squares(_, values, i, j, partner, stride, out, at):
-    return types.void(values, i, j, partner, stride, out, at), _build_squares
-
-
-def _build_squares(context, builder, signature, arguments):
+@compiled(ten_squares)
+def _ten_squares(context, builder, signature, arguments):
     """Write what `ten_squares` says, for LLVM."""
     values, out = data(context, builder, signature, arguments)
-    *own, partner, stride, at = (
-        context.cast(builder, arguments[n], signature.args[n], types.int64) for n in (1, 2, 3, 4, 6)
-    )
+    *own, partner, stride, at = scalars(context, builder, signature, arguments)
     others = [builder.add(partner, builder.mul(stride, INDEX(k))) for k in range(PARTNERS)]
     zero = ir.Constant(ir.VectorType(FLOAT, LANES), None)
     sums = [cgutils.alloca_once_value(builder, zero) for _ in range(2 * PARTNERS)]
@@ -74,12 +70,8 @@ def _build_squares(context, builder, signature, arguments):
             square = builder.fmul(apart, apart, flags=ONCE)
             builder.store(builder.fadd(builder.load(total), square, flags=ONCE), total)
     totals = [builder.load(total) for total in sums] + [zero] * (LANES - len(sums))
-    target = vector(builder, out, at, LANES)
-    before = builder.load(target)
-    before.align = 8
-    more = builder.fpext(_lane_sums(builder, totals), ir.VectorType(ir.DoubleType(), LANES))
-    stored = builder.store(builder.fadd(before, more), target)
-    stored.align = 8
+    more = builder.fpext(_lane_sums(builder, totals), ir.VectorType(DOUBLE, LANES))
+    store(builder, builder.fadd(load(builder, out, at, LANES), more), out, at)
     return context.get_dummy_value()
 
 
@@ -114,23 +106,11 @@ def weighted(values, place, weight, count, out):
     out[:] = weight[:count].T @ values.reshape(-1, PIECE)[place[:count]]
 
 
-@overload(weighted)
-def _compiled_sums(values, place, weight, count, out):
-    def call(values, place, weight, count, out):
-        _weighted(values, place, weight, count, out)
-
-    return call
-
-
-@intrinsic
-def _weighted(_, values, place, weight, count, out):
-    return types.void(values, place, weight, count, out), _build_sums
-
-
-def _build_sums(context, builder, signature, arguments):
+@compiled(weighted)
+def _weighted(context, builder, signature, arguments):
     """Write what `weighted` says, for LLVM."""
     values, place, weight, out = data(context, builder, signature, arguments)
-    count = context.cast(builder, arguments[3], signature.args[3], types.int64)
+    (count,) = scalars(context, builder, signature, arguments)
     zero = ir.Constant(ir.VectorType(FLOAT, PIECE), None)
     sums = [cgutils.alloca_once_value(builder, zero) for _ in range(SUMS)]
     with cgutils.for_range(builder, count, intp=INDEX) as loop:
@@ -141,8 +121,7 @@ def _build_sums(context, builder, signature, arguments):
             product = builder.fmul(spread(builder, own, PIECE), pattern, flags=ONCE)
             builder.store(builder.fadd(builder.load(total), product, flags=ONCE), total)
     for n, total in enumerate(sums):
-        stored = builder.store(builder.load(total), vector(builder, out, INDEX(n * PIECE), PIECE))
-        stored.align = 4
+        store(builder, builder.load(total), out, INDEX(n * PIECE))
     return context.get_dummy_value()
 
 
@@ -154,42 +133,20 @@ def copy(numbers, out):
     out[:] = numbers[:PIECE]
 
 
-@overload(copy)
-def _compiled_copy(numbers, out):
-    def call(numbers, out):
-        _copy(numbers, out)
-
-    return call
-
-
-@intrinsic
-def _copy(_, numbers, out):
-    def build(context, builder, signature, arguments):
-        source, target = data(context, builder, signature, arguments)
-        stored = builder.store(load(builder, source, INDEX(0), PIECE), vector(builder, target, INDEX(0), PIECE))
-        stored.align = LINE
-        stored.set_metadata("nontemporal", builder.module.add_metadata([LANE(1)]))
-        return context.get_dummy_value()
-
-    return types.void(numbers, out), build
+@compiled(copy)
+def _copy(context, builder, signature, arguments):
+    source, target = data(context, builder, signature, arguments)
+    stored = builder.store(load(builder, source, INDEX(0), PIECE), vector(builder, target, INDEX(0), PIECE))
+    stored.align = LINE
+    stored.set_metadata("nontemporal", builder.module.add_metadata([LANE(1)]))
+    return context.get_dummy_value()
 
 
 def settle():
     """Wait until every thread sees what passed by the cache."""
 
 
-@overload(settle)
-def _compiled_settle():
-    def call():
-        _settle()
-
-    return call
-
-
-@intrinsic
-def _settle(_):
-    def build(context, builder, signature, arguments):
-        builder.fence("seq_cst")
-        return context.get_dummy_value()
-
-    return types.void(), build
+@compiled(settle)
+def _settle(context, builder, signature, arguments):
+    builder.fence("seq_cst")
+    return context.get_dummy_value()

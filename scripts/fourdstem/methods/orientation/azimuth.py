@@ -10,7 +10,7 @@ import torch
 
 from fourdstem import jit  # noqa: F401  compiled code is cached safely
 from fourdstem.methods.orientation.transform import curves, highest, move, radix2, radix3, radix4
-from fourdstem.methods.orientation.vectors import LANES, TALL, WIDE, multiply, multiply_one
+from fourdstem.vectors import LANES
 
 PEAKS = 2
 
@@ -102,33 +102,6 @@ def peaks(product, inverse_norm, apart, turns, work, score, place):
             for mirror in range(2):
                 to = (2 * t + mirror) * PEAKS * patterns + first
                 highest(work, curve + mirror * half, azimuths, float(apart), score, place, to, patterns)
-
-
-@numba.njit(nogil=True, cache=True)
-def products(spectra, first, both, out):
-    """Fill the coefficients of correlation, as `peaks` takes them.
-
-    Parameters
-    ----------
-    spectra : ndarray of float32, shape (2 harmonic, templates, r)
-    first : int
-        The template with which ``out`` begins.
-    both : ndarray of float32, shape (2 harmonic, r, 2 patterns)
-    out : ndarray of float32, shape (2 harmonic, some templates, 2 patterns)
-        The last axis is a multiple of `WIDE`.
-    """
-    (_, templates, rings), (harmonics, some, columns) = spectra.shape, out.shape
-    for k in range(harmonics):
-        for column in range(0, columns, WIDE):
-            t, begin = 0, k * rings * columns + column
-            while t < some:
-                at, to = (k * templates + first + t) * rings, (k * some + t) * columns + column
-                if t + TALL <= some:
-                    multiply(spectra, at, rings, both, begin, columns, rings, out, to)
-                    t += TALL
-                else:
-                    multiply_one(spectra, at, rings, both, begin, columns, rings, out, to)
-                    t += 1
 
 
 def turns_of(azimuths: int) -> np.ndarray:

@@ -25,15 +25,15 @@ import torch
 
 from fourdstem.cache import kept
 from fourdstem.crystal import Crystal
-from fourdstem.methods.orientation.azimuth import PEAKS, harmonics, peaks, peaks_torch, products, turns_of
+from fourdstem.methods.orientation.azimuth import PEAKS, harmonics, peaks, peaks_torch, turns_of
 from fourdstem.methods.orientation.polar import Rings, polar_map
 from fourdstem.methods.orientation.rotations import from_matrix, reduced_directions, zone_orientations
 from fourdstem.methods.orientation.templates import relrod, render, rods
-from fourdstem.methods.orientation.vectors import LANES, WIDE
+from fourdstem.vectors import LANES
 
 _CHUNK = 64
 # Templates correlated at a time: their coefficients shall fit into the cache; on a card, keep all of it busy.
-_TEMPLATES, _TEMPLATES_CARD = 18, 512
+_TEMPLATES, _TEMPLATES_CARD = 64, 512
 # Reflections fainter than this part of a template's strongest are lost in any background; not drawn.
 _FAINT = 1e-5
 # Below this share of a template's energy on valid bins its correlation means nothing.
@@ -221,7 +221,7 @@ def correlate(prepared: np.ndarray, bank: Bank) -> tuple[np.ndarray, np.ndarray]
         Heights of the two highest peaks over azimuth (0: no second one), and where they are, in bins.
     """
     spectra, azimuths = bank.spectra, prepared.shape[2]
-    count, patterns = harmonics(azimuths), -(-2 * len(prepared) // WIDE) * WIDE // 2
+    count, patterns = harmonics(azimuths), -(-len(prepared) // LANES) * LANES
     spectrum = torch.fft.rfft(torch.from_numpy(prepared).to(spectra.device), dim=-1)[..., 1 : 1 + count]
     spectrum = torch.nn.functional.pad(spectrum.permute(2, 1, 0), (0, patterns - len(prepared)))
     both = torch.cat([torch.cat([spectrum.real, part], 2) for part in (spectrum.imag, -spectrum.imag)]).contiguous()
@@ -236,13 +236,12 @@ def correlate(prepared: np.ndarray, bank: Bank) -> tuple[np.ndarray, np.ndarray]
         # Always contiguous: numba would compile the last, shorter part's layout anew.
         chunk = 2 * count, part.stop - part.start, 2 * patterns
         room = product[: chunk[0] * chunk[1] * chunk[2]].view(chunk)
+        torch.bmm(spectra[:, part], both, out=room)
         norm = bank.inverse_norm[:, part]
         if card:
-            torch.bmm(spectra[:, part], both, out=room)
             score[part], place[part] = (found.cpu().numpy() for found in peaks_torch(room, norm, bank.apart))
         else:
             norm = np.ascontiguousarray(norm.numpy())
-            products(spectra.numpy(), first, both.numpy(), room.numpy())
             peaks(room.numpy(), norm, bank.apart, turns, work, score[part], place[part])
     return score[..., : len(prepared)], place[..., : len(prepared)]
 

@@ -5,12 +5,10 @@
 
 import numpy as np
 from llvmlite import ir
-from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic, overload
 
-from fourdstem.methods.orientation.vectors import FLOAT, LANES, product_sum
-from fourdstem.vectors import INDEX, LANE, data, load, scalars, spread, store
+from fourdstem.methods.orientation.vectors import product_sum
+from fourdstem.vectors import FLOAT, INDEX, LANE, LANES, compiled, data, load, scalars, spread, store
 
 VECTOR = ir.VectorType(FLOAT, LANES)
 ROOT = float(np.float32(np.sqrt(0.75)))
@@ -21,22 +19,11 @@ def move(source, at, work, to):
     work.reshape(-1)[to : to + LANES] = source.reshape(-1)[at : at + LANES]
 
 
-@overload(move)
-def _compiled_move(source, at, work, to):
-    def call(source, at, work, to):
-        _move(source, at, work, to)
-
-    return call
-
-
-@intrinsic
-def _move(_, source, at, work, to):
-    def build(context, builder, signature, arguments):
-        (numbers, target), (first, into) = (f(context, builder, signature, arguments) for f in (data, scalars))
-        store(builder, load(builder, numbers, first, LANES), target, into)
-        return context.get_dummy_value()
-
-    return types.void(source, at, work, to), build
+@compiled(move)
+def _move(context, builder, signature, arguments):
+    (numbers, target), (first, into) = (f(context, builder, signature, arguments) for f in (data, scalars))
+    store(builder, load(builder, numbers, first, LANES), target, into)
+    return context.get_dummy_value()
 
 
 def radix4(work, at, quarter, to, step, imaginary, turns, angle):
@@ -66,20 +53,8 @@ def radix4(work, at, quarter, to, step, imaginary, turns, angle):
         flat[n : n + LANES], flat[n + imaginary :][:LANES] = result.real, result.imag
 
 
-@overload(radix4)
-def _compiled_radix4(work, at, quarter, to, step, imaginary, turns, angle):
-    def call(work, at, quarter, to, step, imaginary, turns, angle):
-        _radix4(work, at, quarter, to, step, imaginary, turns, angle)
-
-    return call
-
-
-@intrinsic
-def _radix4(_, work, at, quarter, to, step, imaginary, turns, angle):
-    return types.void(work, at, quarter, to, step, imaginary, turns, angle), _build_radix4
-
-
-def _build_radix4(context, builder, signature, arguments):
+@compiled(radix4)
+def _radix4(context, builder, signature, arguments):
     """Write what `radix4` says, for LLVM."""
     numbers, angles = data(context, builder, signature, arguments)
     first, quarter, to, step, imaginary, angle = scalars(context, builder, signature, arguments)
@@ -120,23 +95,12 @@ def radix2(work, at, step, to, imaginary):
         flat[n : n + LANES], flat[n + imaginary :][:LANES] = result.real, result.imag
 
 
-@overload(radix2)
-def _compiled_radix2(work, at, step, to, imaginary):
-    def call(work, at, step, to, imaginary):
-        _radix2(work, at, step, to, imaginary)
-
-    return call
-
-
-@intrinsic
-def _radix2(_, work, at, step, to, imaginary):
-    def build(context, builder, signature, arguments):
-        numbers, parts, places = _parts(context, builder, signature, arguments, 2)
-        a, b = parts
-        results = [tuple(map(builder.fadd, a, b)), tuple(map(builder.fsub, a, b))]
-        return _put(context, builder, numbers, places, results)
-
-    return types.void(work, at, step, to, imaginary), build
+@compiled(radix2)
+def _radix2(context, builder, signature, arguments):
+    numbers, parts, places = _parts(context, builder, signature, arguments, 2)
+    a, b = parts
+    results = [tuple(map(builder.fadd, a, b)), tuple(map(builder.fsub, a, b))]
+    return _put(context, builder, numbers, places, results)
 
 
 def radix3(work, at, step, to, imaginary):
@@ -149,28 +113,17 @@ def radix3(work, at, step, to, imaginary):
         flat[n : n + LANES], flat[n + imaginary :][:LANES] = result.real, result.imag
 
 
-@overload(radix3)
-def _compiled_radix3(work, at, step, to, imaginary):
-    def call(work, at, step, to, imaginary):
-        _radix3(work, at, step, to, imaginary)
-
-    return call
-
-
-@intrinsic
-def _radix3(_, work, at, step, to, imaginary):
-    def build(context, builder, signature, arguments):
-        numbers, (a, b, c), places = _parts(context, builder, signature, arguments, 3)
-        total = tuple(map(builder.fadd, b, c))
-        turn = [builder.fmul(_all(ROOT), builder.fsub(x, y)) for x, y in ((c[1], b[1]), (b[0], c[0]))]
-        low = [product_sum(builder, x, (_all(-0.5), y)) for x, y in zip(a, total, strict=True)]
-        results = [
-            tuple(map(builder.fadd, a, total)),
-            *(tuple(map(f, low, turn)) for f in (builder.fadd, builder.fsub)),
-        ]
-        return _put(context, builder, numbers, places, results)
-
-    return types.void(work, at, step, to, imaginary), build
+@compiled(radix3)
+def _radix3(context, builder, signature, arguments):
+    numbers, (a, b, c), places = _parts(context, builder, signature, arguments, 3)
+    total = tuple(map(builder.fadd, b, c))
+    turn = [builder.fmul(_all(ROOT), builder.fsub(x, y)) for x, y in ((c[1], b[1]), (b[0], c[0]))]
+    low = [product_sum(builder, x, (_all(-0.5), y)) for x, y in zip(a, total, strict=True)]
+    results = [
+        tuple(map(builder.fadd, a, total)),
+        *(tuple(map(f, low, turn)) for f in (builder.fadd, builder.fsub)),
+    ]
+    return _put(context, builder, numbers, places, results)
 
 
 def _parts(context, builder, signature, arguments, count):
@@ -213,20 +166,8 @@ def curves(work, at, imaginary, norm, own, mirrored, azimuths, to):
         to += size
 
 
-@overload(curves)
-def _compiled_curves(work, at, imaginary, norm, own, mirrored, azimuths, to):
-    def call(work, at, imaginary, norm, own, mirrored, azimuths, to):
-        _curves(work, at, imaginary, norm, own, mirrored, azimuths, to)
-
-    return call
-
-
-@intrinsic
-def _curves(_, work, at, imaginary, norm, own, mirrored, azimuths, to):
-    return types.void(work, at, imaginary, norm, own, mirrored, azimuths, to), _build_curves
-
-
-def _build_curves(context, builder, signature, arguments):
+@compiled(curves)
+def _curves(context, builder, signature, arguments):
     """Write what `curves` says, for LLVM."""
     numbers, norms = data(context, builder, signature, arguments)
     at, imaginary, own, mirrored, azimuths, to = scalars(context, builder, signature, arguments)
@@ -271,20 +212,8 @@ def highest(work, at, azimuths, near, score, place, to, step):
         place.reshape(-1)[to + n * step :][:LANES] = found + vertex
 
 
-@overload(highest)
-def _compiled_highest(work, at, azimuths, near, score, place, to, step):
-    def call(work, at, azimuths, near, score, place, to, step):
-        _highest(work, at, azimuths, near, score, place, to, step)
-
-    return call
-
-
-@intrinsic
-def _highest(_, work, at, azimuths, near, score, place, to, step):
-    return types.void(work, at, azimuths, near, score, place, to, step), _build_highest
-
-
-def _build_highest(context, builder, signature, arguments):
+@compiled(highest)
+def _highest(context, builder, signature, arguments):
     """Write what `highest` says, for LLVM."""
     numbers, scores, places = data(context, builder, signature, arguments)
     at, azimuths, near, to, step = scalars(context, builder, signature, arguments)

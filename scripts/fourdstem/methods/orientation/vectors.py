@@ -4,21 +4,15 @@ Patterns lie side by side in the lanes of a vector where all of them go the same
 refinement, whose patterns go different ways, the pixels around a place do, or the tilts of one template.
 """
 
-import functools
-
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic, overload
 
-from fourdstem.vectors import INDEX, LANE, ONCE, data, load, scalars, spread, store
+from fourdstem.vectors import DOUBLE, FLOAT, INDEX, LANE, LANES, ONCE, compiled, data, load, scalars, spread, store
 
-LANES = 16  # numbers in the widest vectors of float32 that there are
 PIECE = 4 * LANES  # pixels of a row that are filtered together: no sum waits for itself
-TALL, WIDE = 6, 64  # a matrix product is made in pieces whose sums stay in registers
 TILTS = 8  # numbers in the widest vectors of float64
-FLOAT, DOUBLE = ir.FloatType(), ir.DoubleType()
 # Axes x and y of the tilts in units of a step. Ridges run between the axes.
 TILTED = np.array([[1, 0], [0, 1], [1, 1], [1, -1]]) / np.sqrt([[1], [1], [2], [2]])
 TILTED = np.ascontiguousarray(np.concatenate([TILTED, -TILTED]).T)
@@ -59,34 +53,21 @@ def taps(values, at, offset, weight, count, out, to):
     )
 
 
-@overload(taps)
-def _compiled_taps(values, at, offset, weight, count, out, to):
-    def call(values, at, offset, weight, count, out, to):
-        _taps(values, at, offset, weight, count, out, to)
-
-    return call
-
-
-@intrinsic
-def _taps(_, values, at, offset, weight, count, out, to):
-    def build(context, builder, signature, arguments):
-        numbers, offsets, weights, target = data(context, builder, signature, arguments)
-        first, number, into = scalars(context, builder, signature, arguments)
-        zero = ir.Constant(ir.VectorType(FLOAT, LANES), None)
-        sums = [cgutils.alloca_once_value(builder, zero) for _ in range(PIECE // LANES)]
-        for total in sums:
-            builder.store(zero, total)
-        with cgutils.for_range(builder, number, intp=INDEX) as loop:
-            own = spread(builder, builder.load(builder.gep(weights, [loop.index])), LANES)
-            begin = builder.add(first, builder.load(builder.gep(offsets, [loop.index])))
-            for n, total in enumerate(sums):
-                part = load(builder, numbers, builder.add(begin, INDEX(n * LANES)), LANES)
-                builder.store(product_sum(builder, builder.load(total), (own, part)), total)
+@compiled(taps)
+def _taps(context, builder, signature, arguments):
+    numbers, offsets, weights, target = data(context, builder, signature, arguments)
+    first, number, into = scalars(context, builder, signature, arguments)
+    zero = ir.Constant(ir.VectorType(FLOAT, LANES), None)
+    sums = [cgutils.alloca_once_value(builder, zero) for _ in range(PIECE // LANES)]
+    with cgutils.for_range(builder, number, intp=INDEX) as loop:
+        own = spread(builder, builder.load(builder.gep(weights, [loop.index])), LANES)
+        begin = builder.add(first, builder.load(builder.gep(offsets, [loop.index])))
         for n, total in enumerate(sums):
-            store(builder, builder.load(total), target, builder.add(into, INDEX(n * LANES)))
-        return context.get_dummy_value()
-
-    return types.void(values, at, offset, weight, count, out, to), build
+            part = load(builder, numbers, builder.add(begin, INDEX(n * LANES)), LANES)
+            builder.store(product_sum(builder, builder.load(total), (own, part)), total)
+    for n, total in enumerate(sums):
+        store(builder, builder.load(total), target, builder.add(into, INDEX(n * LANES)))
+    return context.get_dummy_value()
 
 
 def spline(image, at, stride, v, u):
@@ -107,40 +88,29 @@ def spline(image, at, stride, v, u):
     return float(sum(w * (flat[at + (i - 1) * stride - 1 :][:4] @ across) for i, w in enumerate(down)))
 
 
-@overload(spline)
-def _compiled_spline(image, at, stride, v, u):
-    def call(image, at, stride, v, u):
-        return _spline(image, at, stride, v, u)
-
-    return call
-
-
-@intrinsic
-def _spline(_, image, at, stride, v, u):
-    def build(context, builder, signature, arguments):
-        (numbers,) = data(context, builder, signature, arguments)
-        first, step, *ways = scalars(context, builder, signature, arguments)
-        powers = [_constant(row, FLOAT) for row in CUBIC]
-        weights = []
-        for way in ways:
-            t = spread(builder, builder.fptrunc(way, FLOAT), 4)
-            value = powers[3]
-            for power in powers[2::-1]:
-                value = product_sum(builder, power, (value, t))
-            weights.append(value)
-        total = None
-        begin = builder.sub(builder.sub(first, step), INDEX(1))
-        for n in range(4):
-            row = load(builder, numbers, begin, 4)
-            own = spread(builder, builder.extract_element(weights[0], LANE(n)), 4)
-            total = builder.fmul(own, row) if total is None else product_sum(builder, total, (own, row))
-            begin = builder.add(begin, step)
-        total = builder.fmul(total, weights[1])
-        lanes = [builder.extract_element(total, LANE(n)) for n in range(4)]
-        whole = builder.fadd(builder.fadd(lanes[0], lanes[2]), builder.fadd(lanes[1], lanes[3]))
-        return builder.fpext(whole, DOUBLE)
-
-    return types.float64(image, at, stride, v, u), build
+@compiled(spline, types.float64)
+def _spline(context, builder, signature, arguments):
+    (numbers,) = data(context, builder, signature, arguments)
+    first, step, *ways = scalars(context, builder, signature, arguments)
+    powers = [_constant(row, FLOAT) for row in CUBIC]
+    weights = []
+    for way in ways:
+        t = spread(builder, builder.fptrunc(way, FLOAT), 4)
+        value = powers[3]
+        for power in powers[2::-1]:
+            value = product_sum(builder, power, (value, t))
+        weights.append(value)
+    total = None
+    begin = builder.sub(builder.sub(first, step), INDEX(1))
+    for n in range(4):
+        row = load(builder, numbers, begin, 4)
+        own = spread(builder, builder.extract_element(weights[0], LANE(n)), 4)
+        total = builder.fmul(own, row) if total is None else product_sum(builder, total, (own, row))
+        begin = builder.add(begin, step)
+    total = builder.fmul(total, weights[1])
+    lanes = [builder.extract_element(total, LANE(n)) for n in range(4)]
+    whole = builder.fadd(builder.fadd(lanes[0], lanes[2]), builder.fadd(lanes[1], lanes[3]))
+    return builder.fpext(whole, DOUBLE)
 
 
 def tilts(table, at, last, more, factor, top, d, pixels, slot, sums):
@@ -174,21 +144,8 @@ def tilts(table, at, last, more, factor, top, d, pixels, slot, sums):
     sums[2 + slot] += a * pixels
 
 
-@overload(tilts)
-def _compiled_tilts(table, at, last, more, factor, top, d, pixels, slot, sums):
-    def call(table, at, last, more, factor, top, d, pixels, slot, sums):
-        _tilts(table, at, last, more[0], more[1], more[2], factor, top, d, pixels, slot, sums)
-
-    return call
-
-
-@intrinsic
-def _tilts(_, table, at, last, more, about_x, about_y, factor, top, d, pixels, slot, sums):
-    arguments = table, at, last, more, about_x, about_y, factor, top, d, pixels, slot, sums
-    return types.void(*arguments), _build_tilts
-
-
-def _build_tilts(context, builder, signature, arguments):
+@compiled(tilts)
+def _tilts(context, builder, signature, arguments):
     """Write what `tilts` says, for LLVM; excitation errors from the first terms of 1 / √(1 + x)."""
     numbers, sums = data(context, builder, signature, arguments)
     first, *values, slot = scalars(context, builder, signature, arguments)
@@ -237,20 +194,8 @@ def nearest(images, at, count, q):
     return float(np.abs(np.array(q) @ images.reshape(-1)[at : at + 4 * count].reshape(4, count)).max())
 
 
-@overload(nearest)
-def _compiled_nearest(images, at, count, q):
-    def call(images, at, count, q):
-        return _nearest(images, at, count, q[0], q[1], q[2], q[3])
-
-    return call
-
-
-@intrinsic
-def _nearest(_, images, at, count, w, x, y, z):
-    return types.float64(images, at, count, w, x, y, z), _build_nearest
-
-
-def _build_nearest(context, builder, signature, arguments):
+@compiled(nearest, types.float64)
+def _nearest(context, builder, signature, arguments):
     """Write what `nearest` says, for LLVM."""
     (numbers,) = data(context, builder, signature, arguments)
     first, count, *q = scalars(context, builder, signature, arguments)
@@ -271,83 +216,3 @@ def _build_nearest(context, builder, signature, arguments):
         value = builder.extract_element(found, LANE(n))
         highest = builder.select(builder.fcmp_ordered(">", value, highest), value, highest)
     return highest
-
-
-def multiply(rows, at, step, columns, begin, stride, count, out, to):
-    """Fill `TALL` rows of `WIDE` numbers of ``out`` with a matrix product.
-
-    Parameters
-    ----------
-    rows : ndarray of float32
-        Flat at ``at``, and each ``step`` later, is a row of ``count`` numbers.
-    at, step : int
-    columns : ndarray of float32
-        Flat at ``begin``, and each ``stride`` later, are `WIDE` numbers of ``count`` rows.
-    begin, stride, count : int
-    out : ndarray of float32
-    to : int
-        Where the first row goes, flat, and each ``stride`` later the others.
-    """
-    _python_product(rows, at, step, columns, begin, stride, count, out, to, TALL)
-
-
-def multiply_one(rows, at, step, columns, begin, stride, count, out, to):
-    """Do what `multiply` does for the first of its rows: the same bits."""
-    _python_product(rows, at, step, columns, begin, stride, count, out, to, 1)
-
-
-def _python_product(rows, at, step, columns, begin, stride, count, out, to, tall):
-    left = np.stack([rows.reshape(-1)[at + n * step :][:count] for n in range(tall)])
-    right = np.stack([columns.reshape(-1)[begin + n * stride :][:WIDE] for n in range(count)])
-    for n, row in enumerate(left @ right):
-        out.reshape(-1)[to + n * stride :][:WIDE] = row
-
-
-@overload(multiply)
-def _compiled_multiply(rows, at, step, columns, begin, stride, count, out, to):
-    def call(rows, at, step, columns, begin, stride, count, out, to):
-        _multiply(rows, at, step, columns, begin, stride, count, out, to)
-
-    return call
-
-
-@overload(multiply_one)
-def _compiled_multiply_one(rows, at, step, columns, begin, stride, count, out, to):
-    def call(rows, at, step, columns, begin, stride, count, out, to):
-        _multiply_one(rows, at, step, columns, begin, stride, count, out, to)
-
-    return call
-
-
-@intrinsic
-def _multiply(_, rows, at, step, columns, begin, stride, count, out, to):
-    return types.void(rows, at, step, columns, begin, stride, count, out, to), functools.partial(_build_product, TALL)
-
-
-@intrinsic
-def _multiply_one(_, rows, at, step, columns, begin, stride, count, out, to):
-    return types.void(rows, at, step, columns, begin, stride, count, out, to), functools.partial(_build_product, 1)
-
-
-def _build_product(tall, context, builder, signature, arguments):
-    """Write what `multiply` says, for LLVM."""
-    left, right, target = data(context, builder, signature, arguments)
-    at, step, begin, stride, count, to = scalars(context, builder, signature, arguments)
-    zero, wide = ir.Constant(ir.VectorType(FLOAT, LANES), None), WIDE // LANES
-    sums = [[cgutils.alloca_once(builder, zero.type) for _ in range(wide)] for _ in range(tall)]
-    for totals in sums:
-        for total in totals:
-            builder.store(zero, total)
-    first = [builder.add(at, builder.mul(step, INDEX(n))) for n in range(tall)]
-    with cgutils.for_range(builder, count, intp=INDEX) as loop:
-        row = builder.add(begin, builder.mul(loop.index, stride))
-        columns = [load(builder, right, builder.add(row, INDEX(n * LANES)), LANES) for n in range(wide)]
-        for own, totals in zip(first, sums, strict=True):
-            value = spread(builder, builder.load(builder.gep(left, [builder.add(own, loop.index)])), LANES)
-            for column, total in zip(columns, totals, strict=True):
-                builder.store(product_sum(builder, builder.load(total), (value, column)), total)
-    for n, totals in enumerate(sums):
-        row = builder.add(to, builder.mul(stride, INDEX(n)))
-        for m, total in enumerate(totals):
-            store(builder, builder.load(total), target, builder.add(row, INDEX(m * LANES)))
-    return context.get_dummy_value()
