@@ -241,7 +241,6 @@ def _clusters(found, phases, indexed):
         zone_axis=np.where(phase[:, None] < 0, 0, [0, 0, 1]).astype(np.int32),
         zone_axis_off_deg=1.5 * known,
         phase_map=np.where(found.cluster < 0, -1, phase[found.cluster]).astype(np.int32),
-        phase_share=np.full(phases, 1 / phases),
         phase_correlation=np.full((count, phases), 0.7) if several else None,
         phase_reliability=10 * known if several else None,
     )

@@ -63,8 +63,7 @@ def test_every_cluster_has_the_phase_and_the_orientation_of_its_grain(found, fac
         assert misorientation_deg(found.orientation[c], truth[g], both[g // 2]) < 2
         assert found.correlation[c] > 0.8 and found.phase_reliability[c] > 5
     assert (found.phase_map[grain < 4] == grain[grain < 4] // 2).mean() > 0.98
-    counted = [(found.phase_map == k).mean() for k in range(2)]
-    assert found.phase_share == pytest.approx(counted) and min(counted) > 0.43
+    assert min((found.phase_map == k).mean() for k in range(2)) > 0.43
 
 
 def test_the_pattern_of_no_crystal_gets_no_phase_where_little_correlation_does_not_count(factorised, scan, both):
@@ -79,12 +78,17 @@ def test_the_pattern_of_no_crystal_gets_no_phase_where_little_correlation_does_n
 
 
 def test_the_zone_axis_is_the_lattice_direction_next_to_the_beam(found, both):
+    every = np.stack(np.meshgrid(*[np.arange(-3, 4)] * 3), -1).reshape(-1, 3)
+    every = every[every.any(axis=1)]
     for c in np.flatnonzero(found.phase >= 0):
         w, x, y, z = found.orientation[c].astype(float)
         beam = [2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y)]  # third column of the matrix
         along = found.zone_axis[c] @ both[found.phase[c]].lattice
         angle = np.rad2deg(np.arccos(along @ beam / np.linalg.norm(along)))
+        others = every @ both[found.phase[c]].lattice
+        nearest = np.rad2deg(np.arccos(np.clip(others @ beam / np.linalg.norm(others, axis=1), -1, 1))).min()
         assert angle == pytest.approx(found.zone_axis_off_deg[c], abs=0.05) and angle < 15  # of indices up to 3
+        assert angle == pytest.approx(nearest, abs=0.01) and np.gcd.reduce(found.zone_axis[c]) == 1
 
 
 def test_a_cluster_of_too_few_positions_is_not_indexed(factorised, both):
@@ -95,7 +99,7 @@ def test_a_cluster_of_too_few_positions_is_not_indexed(factorised, both):
 def test_one_phase_has_no_reliability_of_the_phase(factorised, both):
     found = named(factorised, both[:1])
     assert found.phase_reliability is None and found.phase_name == ("m-3m",)
-    assert dict(zip(clusters.COLUMNS, clusters.rows(found)[0], strict=True))["phase_reliability"] != 0
+    assert np.isnan(dict(zip(clusters.COLUMNS, clusters.rows(found)[0], strict=True))["phase_reliability"])
 
 
 def test_without_crystals_nothing_is_named_and_the_message_says_what_to_do(factorised):

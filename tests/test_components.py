@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fourdstem.methods.evaluation import agreement, components, scan_rows, usual_ranks
+from fourdstem.methods.evaluation import agreement, components, scan_rows, usual_ranks, weights_of
 
 
 def test_the_adjusted_rand_index_is_one_for_the_same_partition_and_zero_for_chance():
@@ -31,6 +31,14 @@ def test_labels_are_compared_with_the_partner_of_the_largest_share():
     assert (told.overlap_f1, told.cosine_least) == (1, pytest.approx(1))
     alone = agreement(np.array([[0, 0, 0]]), np.zeros((1, 3)), pattern[:1], fraction, pattern, 0.75)
     assert (alone.cosine_least, alone.overlap_f1) == (0, 0)
+
+
+def test_weights_by_the_true_patterns_are_the_electrons_of_each():
+    pattern = np.array([[3.0, 1, 0], [0, 1, 1]])
+    electrons = np.array([[8.0, 0], [4, 6], [0, 10]])
+    mixed = electrons / pattern.sum(axis=1) @ pattern
+    assert np.allclose(weights_of(mixed, pattern), electrons)
+    assert weights_of(mixed - [0, 1, 1], pattern).tolist()[0][1] == 0  # less than nothing of the second
 
 
 def test_usual_ways_count_clusters_that_are_far_apart():

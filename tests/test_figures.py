@@ -1,5 +1,6 @@
 import dataclasses
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -125,8 +126,6 @@ def test_a_length_is_told_in_a_readable_unit(length, text):
 
 
 def oriented(quaternions, phase):
-    from types import SimpleNamespace
-
     return SimpleNamespace(orientation=np.array(quaternions, np.float32), phase=np.array(phase))
 
 
@@ -149,6 +148,13 @@ def test_a_turn_about_the_beam_changes_the_colours_of_x_only(sample):
 def test_what_is_not_indexed_is_grey(sample):
     rgb = ipf.colours(oriented([[[np.nan] * 4]], [[-1]]), sample.crystals, "z")
     assert len(set(np.round(rgb[0, 0], 6))) == 1
+
+
+def test_a_cluster_has_the_colour_of_its_largest_component():
+    found = SimpleNamespace(
+        component_cluster=[1, 0, 1, 0, -1], component_size_px=[3, 5, 9, 5, 0], cluster_size_px=[10, 12]
+    )
+    assert figures.nmf.largest(found).tolist() == [1, 2]
 
 
 def test_example_patterns_are_the_extremes_and_distinct(sample):

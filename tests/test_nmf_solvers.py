@@ -9,7 +9,7 @@ import pytest
 from scipy.optimize import nnls
 
 from fourdstem.methods import nmf
-from fourdstem.methods.nmf import kernels, maps, on_device
+from fourdstem.methods.nmf import kernels, maps, on_device, whole
 from fourdstem.methods.nmf.compressed import captured, compress
 from fourdstem.methods.nmf.matrix import Matrix, wrap
 from fourdstem.methods.nmf.sparse import solve_sparse
@@ -82,6 +82,16 @@ def test_the_penalty_makes_weights_smaller_and_fewer(v):
     size = np.linalg.norm(plain.component, axis=1)
     assert sparse.weight.sum() < (plain.weight * size).sum()
     assert (sparse.weight == 0).mean() > (plain.weight == 0).mean()
+
+
+def test_weights_fitted_anew_know_no_penalty_and_leave_the_fit_that_was_given(v):
+    sparse = nmf.solve(v, 5, l1_weight=20.0)
+    before = sparse.weight.copy()
+    anew = whole.unbiased(wrap(v), sparse)
+    assert np.array_equal(sparse.weight, before)
+    best = [nnls(sparse.component.T.astype(float), row)[0] for row in v[:40].astype(float)]
+    assert np.allclose(anew.weight[:40], best, atol=1e-3 * np.max(best))
+    assert squares(v, anew) == pytest.approx(anew.loss, rel=1e-4) and anew.loss < squares(v, sparse)
 
 
 def test_the_sparse_part_takes_what_a_hot_pixel_adds(v):

@@ -216,6 +216,7 @@ def changed_of(wildcards):
     """Settings that differ from their defaults, for the report: {stage: {key: [value, default]}}."""
     sample = wildcards.sample
     names = ["scan", "preprocess", *stages_of(sample)]
+    names += ["orientation"] if "clusters" in names else []  # the clusters' matcher
     names = ["simulate", *names] if "simulate" in sample_of(wildcards) else names
     changed = {
         name: configuration.changed_settings(config, sample, name) for name in names

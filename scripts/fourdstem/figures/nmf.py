@@ -6,6 +6,7 @@ from matplotlib.ticker import MaxNLocator
 
 from fourdstem.figures import maps
 from fourdstem.figures.style import FAINT, INK, MISSING, PALETTE, save, styled
+from fourdstem.methods import clusters
 
 _SHOWN = 8  # components drawn at most, those of the most positions
 _LONGEST = 16  # letters of a name beside a map
@@ -120,12 +121,10 @@ def where(sample):
     merged = bool(np.any(found.merge_made)) or named is not None
     kinds = (maps.LEGEND,) * (1 + merged) + (maps.BAR, maps.BAR)
     fig, (axes,) = maps.panels(1, kinds, sample.scan_shape, sample.step, width=2.2)
-    _classes(axes[0], found.label, sample.step, "label", np.asarray(found.component_size_px))
+    _classes(axes[0], found.label, sample.step, "label", found.component_size_px, range(len(found.component)))
     if merged:
-        words = None
-        if named is not None:
-            words = [" no phase" if k < 0 else f" {named.phase_name[k]}"[:_LONGEST] for k in named.phase]
-        _classes(axes[1], found.cluster, sample.step, "clusters", np.asarray(found.cluster_size_px), words)
+        words = None if named is None else [f" {name or 'no phase'}"[:_LONGEST] for name in clusters.names(named)]
+        _classes(axes[1], found.cluster, sample.step, "clusters", found.cluster_size_px, largest(found), words)
     ratio, overlap = np.asarray(found.ratio, float), np.asarray(found.overlap)
     reached = np.where(overlap > 0, ratio[:, None, None], 0).max(axis=0)
     limits = (min(ratio) - 0.05, 1.0)
@@ -135,12 +134,18 @@ def where(sample):
     return save(fig, sample.figures, "nmf_where", _where_caption(found, merged, named is not None))
 
 
-def _classes(ax, values, step, title: str, size, words=None) -> None:
-    values = np.asarray(values)
-    colours = np.array([to_rgb(_colour(j)) for j in range(len(size))] + [to_rgb(MISSING)])
-    maps.show(ax, colours[values], step, title)  # -1 is the last one
+def largest(found) -> np.ndarray:
+    """Return the component of the most positions of every cluster."""
+    member = np.asarray(found.component_cluster) == np.arange(len(found.cluster_size_px))[:, None]
+    return np.where(member, found.component_size_px, -1).argmax(axis=1)
+
+
+def _classes(ax, values, step, title: str, size, components, words=None) -> None:
+    """Draw classes of so many positions each in the colours of components."""
+    values, size, colours = np.asarray(values), np.asarray(size), [_colour(j) for j in components]
+    maps.show(ax, np.array([to_rgb(c) for c in (*colours, MISSING)])[values], step, title)  # -1 is the last one
     many = np.argsort(-size, kind="stable")[:10]
-    handles = [ax.plot([], [], "s", color=_colour(j), ms=6)[0] for j in many]
+    handles = [ax.plot([], [], "s", color=colours[j], ms=6)[0] for j in many]
     share = 100 / max(values.size, 1)
     names = [f"{j}{words[j] if words else ''}  ({share * size[j]:.0f} %)" for j in many]
     ax.legend(handles, names, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0, fontsize=7)
@@ -155,7 +160,8 @@ def _where_caption(found, merged: bool, named: bool) -> str:
     )
     if merged:
         pairs = int(np.sum(found.merge_made))
-        text += f"Clusters: components whose recorded mean patterns are alike put together ({pairs} merged)"
+        text += f"Clusters: components whose recorded mean patterns are alike put together ({pairs} merged), in the "
+        text += "colour of the largest of them"
         text += ", with the phase that their mean recorded pattern fits best. " if named else ". "
     shares = [f"{r:.2f}: {100 * float(np.mean(o)):.1f} %" for r, o in zip(found.ratio, found.overlap, strict=True)]
     return text + (

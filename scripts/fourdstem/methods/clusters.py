@@ -18,6 +18,10 @@ from fourdstem.rotations import to_matrix
 from fourdstem.schema import quantity, setting
 
 LARGEST_INDEX = 3  # of a zone axis that is named
+TAKEN = (  # as the matcher tells them, per cluster instead of per position
+    *("orientation", "correlation", "second_correlation", "reliability", "ambiguous"),
+    *("phase_correlation", "phase_reliability"),
+)
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,6 @@ class Result:
     zone_axis: np.ndarray = quantity("cluster uvw", "", "Nearest of the zone axes of small indices along the beam")
     zone_axis_off_deg: np.ndarray = quantity("cluster", "°", "Angle between the beam and this zone axis")
     phase_map: np.ndarray = quantity("scan_y scan_x", "", "Phase of the cluster of a position; -1: none")
-    phase_share: np.ndarray = quantity("phase", "", "Share of all positions")
     phase_correlation: np.ndarray | None = quantity(
         "cluster phase", "", "Correlation with the best template of each phase", default=None
     )
@@ -87,23 +90,17 @@ def compute(
     used = np.where((size >= params.fewest_positions)[:, None, None], mean, 0)  # dark patterns are not indexed
     cube = Cube(used[None].astype(np.float32), acquisition=replace(acquisition, scan_shape=None), valid=valid)
     found = orientation.indexed(cube, crystals, matching, device)
-    phase = found.phase[0]
-    named = np.where(cluster >= 0, phase[cluster], -1)
+    told = {name: getattr(found, name) for name in TAKEN}
+    phase = found.phase[0].astype(np.int32)
     axis, off = _zone_axes(found.orientation[0], phase, crystals)
-    several = found.phase_correlation is not None
     return Result(
         phase_name=found.phase_name,
         size_px=size.astype(np.int32),
-        phase=phase.astype(np.int32),
-        **{name: getattr(found, name)[0] for name in ("orientation", "correlation", "second_correlation")},
-        reliability=found.reliability[0],
-        ambiguous=found.ambiguous[0],
+        phase=phase,
+        **{name: None if values is None else values[0] for name, values in told.items()},
         zone_axis=axis,
         zone_axis_off_deg=off,
-        phase_map=named.astype(np.int32),
-        phase_share=np.array([(named == k).mean() for k in range(len(crystals))], np.float32),
-        phase_correlation=found.phase_correlation[0] if several else None,
-        phase_reliability=found.phase_reliability[0] if several else None,
+        phase_map=np.where(cluster >= 0, phase[cluster], -1).astype(np.int32),
     )
 
 

@@ -120,11 +120,9 @@ def clusters(sample: Sample) -> Text:
     """Return one row per cluster of components: phase, orientation and how far to trust them, or why there are none."""
     found, nmf = sample.clusters, sample.nmf
     if found is None:
-        why = "name crystal structures under the sample's <code>phases</code> and add" if not sample.crystals else "add"
-        text = (
-            f"The clusters are not named: {why} <code>clusters</code> to its <code>stages</code> to index their mean "
-        )
-        return Text(f"<p>{text}recorded patterns.</p>")
+        first = "" if sample.crystals else "name crystal structures under the sample's <code>phases</code> and "
+        text = "to the sample's <code>stages</code> to index their mean recorded patterns."
+        return Text(f"<p>The clusters are not named: {first}add <code>clusters</code> {text}</p>")
     rows = []
     for c, name in enumerate(cluster_names(found)):
         several = found.phase_reliability is not None

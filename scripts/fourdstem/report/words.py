@@ -6,6 +6,7 @@ import numpy as np
 
 from fourdstem.calibration import wavelength_angstrom
 from fourdstem.figures.maps import thousands
+from fourdstem.methods.clusters import names as cluster_names
 from fourdstem.methods.nmf import doubts as doubts_of_components
 from fourdstem.methods.nonlocal_average import doubts
 from fourdstem.methods.orientation import ALIKE_SHARE, alike_patterns, intensity_model, matters, sentence
@@ -55,7 +56,7 @@ def _named(sample: Sample) -> str:
     found = sample.clusters
     if found is None:
         return ""
-    phases = [found.phase_name[k] for k in np.asarray(found.phase) if k >= 0]
+    phases = [name for name in cluster_names(found) if name]
     counts = [(phases.count(name), escape(name)) for name in dict.fromkeys(phases)]
     return ", of which " + (
         " and ".join(f"{n} {'is' if n == 1 else 'are'} {name}" for n, name in counts) or "none is indexed"
@@ -129,7 +130,7 @@ def complaints(sample: Sample) -> list[str]:
     lines += _missing_values(sample) + _averaging(sample)
     found = [] if sample.nmf is None else doubts_of_components(sample.nmf)
     lines += [f"<b>Components.</b> {doubt[0].upper()}{doubt[1:]}." for doubt in found]
-    lost = 0 if sample.clusters is None else int((np.asarray(sample.clusters.phase) < 0).sum())
+    lost = 0 if sample.clusters is None else cluster_names(sample.clusters).count("")
     if lost:
         text = f"{lost} of {len(sample.clusters.phase)} clusters fit no crystal structure of the sample"
         lines.append(

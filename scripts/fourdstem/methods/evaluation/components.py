@@ -63,7 +63,7 @@ def agreement(label, overlap, component, fraction, pattern, ratio: float) -> Agr
 
 
 def weights_of(patterns: np.ndarray, component: np.ndarray) -> np.ndarray:
-    """Return electrons of each true component in each pattern (n, component), fitted by least squares.
+    """Return electrons of each true component in each pattern (n, component): least squares, negative ones taken as 0.
 
     What is left to a factorisation that finds the true patterns exactly: labels where two components are about as
     strong depend on the noise alone.

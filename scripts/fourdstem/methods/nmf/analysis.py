@@ -35,10 +35,7 @@ class _Search:
     seen: Visible | None
     swept: Sweep
     low: Matrix
-
-    @property
-    def captured(self) -> float:
-        return captured(self.low)
+    captured: float
 
 
 def compute(
@@ -106,15 +103,14 @@ def _search(data: Data, electrons: Matrix, seen, params: Params, device: str, sa
     options |= {"tol": params.tolerance, "max_iter": params.max_iterations}
     threads = data.matrix.threads
     swept = sweep(data.matrix, ranks, params.starts, low=low, threads=threads, device=device, **options)
-    low = replace(low, left_out=0.0) if params.method == "mu" else low  # was not compressed
-    share = captured(low)
+    share = 1.0 if params.method == "mu" else captured(low)  # mu works on whole patterns
     say(f"{len(ranks)} ranks, {params.starts} starts each, compared on {100 * share:.3g} % of all squares")
     dispersion = 1.0 if seen is None else seen.dispersion
     points = [curve(data.matrix, swept.fits[k], electrons, data.features.mask, dispersion) for k in ranks]
     curves = gather(points)
     choice = choose(curves, seen, params.rank)
     say(f"rank {choice.rank}: {choice.reason}")
-    return _Search(curves, choice, seen, swept, low)
+    return _Search(curves, choice, seen, swept, low, share)
 
 
 def _ranks(params: Params, lit: int, columns: int, directions: int) -> list[int]:

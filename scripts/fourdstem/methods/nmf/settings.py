@@ -47,7 +47,8 @@ class Params:
     l1_weight: float = setting(
         0.001,
         "Penalty on the weights' sum in the final fit, for components of norm 1, in units of the patterns' root mean "
-        "square norm. Of fits that are about as good it takes the one of few components per position; mu has none.",
+        "square norm. Of fits that are about as good it takes the one of few components per position; mu and a sparse "
+        "part have none.",
         minimum=0,
         maximum=1,
     )

@@ -48,7 +48,6 @@ def sweep(
     seed: int = 0,
     tol: float = ENOUGH,
     max_iter: int = MAX_ITER,
-    l1_weight: float = 0.0,
     threads: int = 1,
     device: str = "cpu",
     low: Matrix | None = None,
@@ -63,12 +62,12 @@ def sweep(
         The first is ``start``; the others are random, of seeds ``seed + 1`` and so on.
     low : Matrix, optional
         ``v`` compressed to at least the largest rank.
-    method, loss, start, seed, tol, max_iter, l1_weight, threads, device
+    method, loss, start, seed, tol, max_iter, threads, device
         See `solvers.solve`. "mu" has no use for a compression: it works on whole patterns.
     """
     matrix = replace(wrap(v), threads=threads)
     low = compress(matrix, max(ranks) + BEYOND, seed) if low is None else low
-    options = {"method": method, "loss": loss, "tol": tol, "max_iter": max_iter, "l1_weight": l1_weight}
+    options = {"method": method, "loss": loss, "tol": tol, "max_iter": max_iter}
     jobs = [(rank, s) for rank in ranks for s in range(starts)]
     whole = method == "mu"
 
@@ -82,7 +81,7 @@ def sweep(
     # One fit per thread: its blocks are small, and waiting for each other would cost more than they do.
     with ThreadPoolExecutor(1 if whole or device == "cuda" else threads) as pool:
         fits = list(pool.map(fit, jobs))
-    return _gathered(jobs, fits, None if whole else settle(matrix, fits, l1_weight))
+    return _gathered(jobs, fits, None if whole else settle(matrix, fits))
 
 
 def _gathered(jobs, fits, settled) -> Sweep:
@@ -96,7 +95,7 @@ def _gathered(jobs, fits, settled) -> Sweep:
     return Sweep(found, float((np.abs(after - before) / np.maximum(after, 1e-30)).max()))
 
 
-def settle(matrix: Matrix, fits: list[Factors], penalty: float = 0.0) -> list[Factors]:
+def settle(matrix: Matrix, fits: list[Factors]) -> list[Factors]:
     """Return fits after a step on whole patterns, with their true losses.
 
     One pass gives the best weights to given components, and the components that go with these; a second one the weights
@@ -106,17 +105,17 @@ def settle(matrix: Matrix, fits: list[Factors], penalty: float = 0.0) -> list[Fa
     spans = list(pairwise(ends.tolist()))
     components = np.concatenate([one.component for one in fits])
     weights = [one.weight.T for one in fits]
-    cross, squares, _ = _pass(matrix, components, weights, spans, penalty, keep=True)
+    cross, squares, _ = _pass(matrix, components, weights, spans, keep=True)
     for i, (first, last) in enumerate(spans):
         own = components[first:last]
         kernels.hals(own, cross[first:last].astype(np.float32), squares[i].astype(np.float32), 0.0, SETTLING)
-    _, _, loss = _pass(matrix, components, weights, spans, penalty, keep=False)
+    _, _, loss = _pass(matrix, components, weights, spans, keep=False)
     parts = [components[first:last] for first, last in spans]
     every = zip(fits, parts, loss, strict=True)
     return [replace(one, component=h, loss=max(float(value), 0.0)) for one, h, value in every]
 
 
-def _pass(matrix: Matrix, components, weights, spans, penalty: float, keep: bool):
+def _pass(matrix: Matrix, components, weights, spans, keep: bool):
     """Update the weights of all fits; return W^T V (where it is kept), W^T W and the losses."""
     grams = [gram_of(components[first:last]) for first, last in spans]
 
@@ -124,7 +123,7 @@ def _pass(matrix: Matrix, components, weights, spans, penalty: float, keep: bool
         crosses, change, squares = components @ x.T, np.empty(len(spans)), []
         for i, (first, last) in enumerate(spans):
             own, cross = weights[i][:, a:b], crosses[first:last]
-            kernels.hals(own, cross, grams[i].astype(np.float32), penalty, SETTLING)
+            kernels.hals(own, cross, grams[i].astype(np.float32), 0.0, SETTLING)
             squares.append(own @ own.T)
             change[i] = float((squares[i] * grams[i]).sum()) - 2 * float(np.vdot(own.astype(np.float64), cross))
             crosses[first:last] = own

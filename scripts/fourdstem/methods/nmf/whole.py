@@ -42,7 +42,7 @@ def components(cube: Cube, weight: np.ndarray) -> np.ndarray:
 
 def unbiased(matrix: Matrix, fit: Factors) -> Factors:
     """Return a fit with the weights that fit the rows best by its components; a penalty makes all of them too small."""
-    w, gram = np.ascontiguousarray(fit.weight.T), gram_of(fit.component)
+    w, gram = np.array(fit.weight.T, order="C"), gram_of(fit.component)
 
     def work(x, a, b):
         own, cross = w[:, a:b], fit.component @ x.T
