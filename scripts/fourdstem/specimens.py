@@ -91,9 +91,8 @@ def specimen(name: str) -> Specimen:
         element, place = element[keep], place[keep]
     if name == "displaced":
         moved = second & np.isin(element, ["Li", "O"])
-        second = second[..., None] & moved[..., None]
-        place = place + second * np.array([DISPLACED_ANGSTROM[1], 0.0, DISPLACED_ANGSTROM[0]]) / cell
-        place = place % 1.0
+        shift = np.array([DISPLACED_ANGSTROM[1], 0.0, DISPLACED_ANGSTROM[0]]) / cell
+        place = (place + moved[:, None] * shift) % 1.0
     size = cell[[0, 2, 1]]
     return Specimen(size, list(element), place[:, [0, 2, 1]] * size, (2, 3), (0.0, float(size[0])))
 
