@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
+from fourdstem import config as configuration
 from fourdstem import crystal, multislice, specimens
 from fourdstem.errors import InputError
 from fourdstem.methods.template_mask import registration
@@ -117,6 +118,17 @@ def test_counts_are_poisson_by_tile_and_depend_on_the_seed_alone():
     assert (variance / mean).mean() == pytest.approx(1.0, abs=0.05)
     np.testing.assert_array_equal(counts, specimens.recorded(cell, (20, 10), 500.0, 3))
     assert (counts != specimens.recorded(cell, (20, 10), 500.0, 4)).mean() > 0.5
+
+
+@pytest.mark.parametrize("name", specimens.NAMES)
+def test_what_a_configuration_says_of_a_scan_is_accepted_and_its_steps_make_whole_cells(name):
+    optics = {"energy_kev": 200, "convergence_mrad": 22, "step_angstrom": 0.29, "pixel_inv_angstrom": 0.07}
+    told = specimens.acquisition(name, optics)
+    assert configuration.check({"samples": [{"name": "a", "file": __file__, "acquisition": told}]}) is None
+    one = specimens.specimen(name)
+    span = np.array([one.cell[1], one.scanned[1] - one.scanned[0]])
+    many = span / told["scan_step_angstrom"]
+    np.testing.assert_allclose(many, specimens.grid(one, 0.29), rtol=1e-5)
 
 
 def test_phonons_are_averaged_in_the_order_of_names(tmp_path):
