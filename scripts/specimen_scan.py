@@ -3,9 +3,13 @@
 from fourdstem.stage import stage
 
 with stage(snakemake) as job:
+    import json
+
     from fourdstem import specimens
 
     asked = job.wildcards
     cell = specimens.at_thickness(job.input.patterns, asked.specimen, float(asked.angstrom))
-    counts = specimens.recorded(cell, job.params.tiles, float(asked.electrons), job.params.seed)
-    specimens.save(job.output.counts, counts)
+    tiles = specimens.tiles(asked.specimen)
+    specimens.save(job.output.counts, specimens.recorded(cell, tiles, float(asked.electrons), job.params.seed))
+    told = json.dumps(specimens.acquisition(asked.specimen, dict(job.params.optics)))
+    job.say(f"for the sample block of a configuration: acquisition: {told}")

@@ -14,7 +14,7 @@ with stage(snakemake) as job:
     def scan(name, electrons, more=0):
         """Return the scan of a specimen, each with noise of its own."""
         cell = specimens.at_thickness(files[name], name, angstrom)
-        counts = specimens.recorded(cell, (5, 1) if name == "wall" else (5, 2), electrons, seed + more)
+        counts = specimens.recorded(cell, specimens.tiles(name), electrons, seed + more)
         step, one = specimens.steps(name, optics["step_angstrom"]), specimens.specimen(name)
         size = float(one.cell[1]), float(one.cell[0])
         return examine.Scan(counts, step, radius, specimens.truth(name)[1:], size)

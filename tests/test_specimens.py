@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
+from fourdstem import config as configuration
 from fourdstem import crystal, multislice, specimens
 from fourdstem.errors import InputError
 from fourdstem.methods.template_mask import registration
@@ -52,9 +53,12 @@ def test_displaced_columns_lie_a_tenth_of_an_angstrom_beside_their_sites():
 def test_the_wall_turns_the_polarisation_round_and_lead_stays():
     x = np.linspace(0, 46.848, 500)
     polarised = specimens.polarised(x, 46.848)
-    assert polarised[0] == pytest.approx(-1, abs=0.01)
-    assert polarised[250] == pytest.approx(1, abs=0.02)
+    tail = 1 - np.tanh(0.25 * 46.848 / specimens.WALL_HALF_WIDTH_ANGSTROM)  # of a wall, in the middle of a domain
+    assert polarised[0] == pytest.approx(-1 + tail, abs=1e-6)
+    assert specimens.polarised(0.5 * 46.848, 46.848) == pytest.approx(1 - 2 * tail, abs=1e-6)  # walls on both sides
     assert specimens.polarised(0.25 * 46.848, 46.848) == pytest.approx(0, abs=1e-4)
+    assert (np.diff(polarised[125:250]) > 0).all()
+    assert (np.diff(polarised[250:375]) < 0).all()
     rows = [r for r in specimens.truth("wall")[1:] if r[0] == "O"]
     ideal = [r for r in specimens.without_wall(1.0) if r[0] == "O"]
     place, right = (np.array([r[1:3] for r in found]) for found in (rows, ideal))
@@ -73,8 +77,34 @@ def test_patterns_on_other_pixels_keep_their_intensity_and_their_place():
     total = seen.sum(axis=(1, 2))
     np.testing.assert_allclose(made.sum(axis=(1, 2)), total, rtol=1e-5)
     k = (np.arange(64) - 31.5) * 0.07
-    found = np.stack([made.sum(axis=1) @ k, made.sum(axis=2) @ k], axis=1) / total[:, None]  # x, y
-    np.testing.assert_allclose(found, spots, atol=0.002)  # a thirtieth of a pixel
+    for place, share, (at, width), axis in (
+        ([s[0] for s in spots], seen.sum(axis=2), (x, 0.05), 1),
+        ([s[1] for s in spots], seen.sum(axis=1), (y, 0.06), 2),
+    ):
+        found = made.sum(axis=axis) @ k / total
+        limit = [strayed(one / one.sum(), at, width, 0.07) for one in share]
+        assert (np.abs(found - place) <= np.array(limit) + 1e-6).all()
+        assert max(limit) < 0.07 / 50
+
+
+def strayed(share, at, width, pixel):
+    """How far the centroid of intensities moves at most when all within a pixel is put into its middle.
+
+    The way to the middle is a sawtooth of amplitude ``pixel / (π m)`` in its Fourier components ``m / pixel``; the
+    intensities, even over the ``width`` of the pixels that they come from, bring what they have of these.
+    """
+    m = np.arange(1, 200)
+    wave = np.exp(-2j * np.pi * np.outer(m / pixel, at)) @ share * np.sinc(m * width / pixel)
+    return (pixel / (np.pi * m) * np.abs(wave)).sum()
+
+
+def test_patterns_on_other_pixels_are_the_sums_of_parts_that_make_both_kinds_of_pixels():
+    seen = np.random.default_rng(3).uniform(size=(2, 40, 30))  # (…, x, y) of 0.05 and 0.06: 10 and 12 parts of 0.005
+    parts = np.repeat(np.repeat(seen / 120, 10, axis=1), 12, axis=2)
+    whole = np.zeros((2, 896, 896))  # 64 pixels of 14 parts, the beam in the middle
+    whole[:, 448 - 205 : 448 + 195, 448 - 186 : 448 + 174] = parts  # 20.5 and 15.5 pixels lie before the beam
+    expected = whole.reshape(2, 64, 14, 64, 14).sum(axis=(2, 4)).swapaxes(1, 2)
+    np.testing.assert_allclose(specimens.rebinned(seen, (0.05, 0.06), 64, 0.07), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_counts_are_poisson_by_tile_and_depend_on_the_seed_alone():
@@ -88,6 +118,17 @@ def test_counts_are_poisson_by_tile_and_depend_on_the_seed_alone():
     assert (variance / mean).mean() == pytest.approx(1.0, abs=0.05)
     np.testing.assert_array_equal(counts, specimens.recorded(cell, (20, 10), 500.0, 3))
     assert (counts != specimens.recorded(cell, (20, 10), 500.0, 4)).mean() > 0.5
+
+
+@pytest.mark.parametrize("name", specimens.NAMES)
+def test_what_a_configuration_says_of_a_scan_is_accepted_and_its_steps_make_whole_cells(name):
+    optics = {"energy_kev": 200, "convergence_mrad": 22, "step_angstrom": 0.29, "pixel_inv_angstrom": 0.07}
+    told = specimens.acquisition(name, optics)
+    assert configuration.check({"samples": [{"name": "a", "file": __file__, "acquisition": told}]}) is None
+    one = specimens.specimen(name)
+    span = np.array([one.cell[1], one.scanned[1] - one.scanned[0]])
+    many = span / told["scan_step_angstrom"]
+    np.testing.assert_allclose(many, specimens.grid(one, 0.29), rtol=1e-5)
 
 
 def test_phonons_are_averaged_in_the_order_of_names(tmp_path):

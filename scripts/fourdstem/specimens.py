@@ -91,9 +91,8 @@ def specimen(name: str) -> Specimen:
         element, place = element[keep], place[keep]
     if name == "displaced":
         moved = second & np.isin(element, ["Li", "O"])
-        second = second[..., None] & moved[..., None]
-        place = place + second * np.array([DISPLACED_ANGSTROM[1], 0.0, DISPLACED_ANGSTROM[0]]) / cell
-        place = place % 1.0
+        shift = np.array([DISPLACED_ANGSTROM[1], 0.0, DISPLACED_ANGSTROM[0]]) / cell
+        place = (place + moved[:, None] * shift) % 1.0
     size = cell[[0, 2, 1]]
     return Specimen(size, list(element), place[:, [0, 2, 1]] * size, (2, 3), (0.0, float(size[0])))
 
@@ -187,6 +186,24 @@ def steps(name: str, step: float) -> tuple[float, float]:
     return float(one.cell[1] / count[0]), (one.scanned[1] - one.scanned[0]) / count[1]
 
 
+def tiles(name: str) -> tuple[int, int]:
+    """Return how many cells (y, x) a recorded scan has."""
+    return (5, 1) if name == "wall" else (5, 2)
+
+
+def acquisition(name: str, optics: dict) -> dict:
+    """Return how a recorded scan was acquired, by the keys of the configuration; its counts are electrons."""
+    return {
+        "beam_energy_kev": optics["energy_kev"],
+        "convergence_mrad": optics["convergence_mrad"],
+        "scan_step_angstrom": [round(step, 6) for step in steps(name, optics["step_angstrom"])],
+        "detector_pixel_inv_angstrom": optics["pixel_inv_angstrom"],
+        "counts_per_electron": 1,
+        "offset_counts": 0,
+        "readout_noise_counts": 0,
+    }
+
+
 def rebinned(patterns: np.ndarray, sampling, size: int, pixel: float) -> np.ndarray:
     """Return patterns on square pixels, (…, y, x), intensity shared by area; the beam between the middle four.
 
@@ -214,23 +231,23 @@ def averaged(files) -> np.ndarray:
     return (total / len(files)).astype(np.float32)
 
 
-def recorded(cell: np.ndarray, tiles, electrons: float, seed: int) -> np.ndarray:
+def recorded(cell: np.ndarray, cells, electrons: float, seed: int) -> np.ndarray:
     """Return counts (uint16) of a scan over several cells, each pixel's Poisson noise its own.
 
     Parameters
     ----------
     cell : ndarray of shape (scan_y, scan_x, detector_y, detector_x)
         Shares of the beam.
-    tiles : (int, int)
-        Cells along y and x.
+    cells : (int, int)
+        Along y and x.
     electrons : float
         Per pattern.
     """
     rng = np.random.default_rng(seed)
     ny, nx = cell.shape[:2]
-    out = np.empty((ny * tiles[0], nx * tiles[1], *cell.shape[2:]), np.uint16)
-    expected = np.tile(cell * electrons, (1, tiles[1], 1, 1))
-    for i in range(tiles[0]):
+    out = np.empty((ny * cells[0], nx * cells[1], *cell.shape[2:]), np.uint16)
+    expected = np.tile(cell * electrons, (1, cells[1], 1, 1))
+    for i in range(cells[0]):
         out[i * ny : (i + 1) * ny] = rng.poisson(expected)
     return out
 

@@ -1,4 +1,7 @@
-"""Atomic-resolution scans by abTEM, by name: `snakemake simulate_atomic --sdm conda`. Truth is known; nothing here is in the demo."""
+"""Atomic-resolution scans by abTEM, by name: `snakemake simulate_atomic --sdm conda`. Truth is known; nothing here is in the demo.
+
+Whatever uses them is run with `--sdm conda` too: without it Snakemake takes them for made by other software, and anew.
+"""
 
 SPECIMENS = ("lifepo4", "half", "fepo4", "displaced", "wall")
 PARTS = {"olivine": SPECIMENS[:-1], "wall": ("wall",)}
@@ -86,7 +89,7 @@ rule specimen_scan:
         mem_mb=1000,
     params:
         code=code("specimen_scan"),
-        tiles=lambda wildcards: (5, 1) if wildcards.specimen == "wall" else (5, 2),
+        optics=OPTICS,
         seed=1,
     message:
         "{wildcards.specimen}: counts at {wildcards.electrons} electrons per pattern"

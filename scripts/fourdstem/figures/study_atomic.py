@@ -43,7 +43,7 @@ def _thickness(rows, folder):
     """Draw contrast to noise against thickness at the highest dose, one panel per species."""
     table = _table(rows, "contrast_to_noise")
     dose = max(key[1] for key in table)
-    return _panels(table, "thickness / nm", 0.1, lambda t, d: (t, dose), folder, "atomic_thickness", log=False)
+    return _panels(table, "thickness / nm", 0.1, lambda t: (t, dose), folder, "atomic_thickness", log=False)
 
 
 @styled
@@ -51,7 +51,7 @@ def _dose(rows, folder):
     """Draw contrast to noise against dose at the largest thickness."""
     table = _table(rows, "contrast_to_noise")
     thick = max(key[0] for key in table)
-    return _panels(table, "electrons per pattern", 1.0, lambda t, d: (thick, d), folder, "atomic_dose", log=True)
+    return _panels(table, "electrons per pattern", 1.0, lambda d: (thick, d), folder, "atomic_dose", log=True)
 
 
 def _panels(table: dict, label: str, scale: float, fixed, folder, name: str, log: bool):
@@ -60,7 +60,7 @@ def _panels(table: dict, label: str, scale: float, fixed, folder, name: str, log
     for ax, species in zip(fig.subplots(1, len(SPECIES)), SPECIES, strict=True):
 
         def key(place, image, species=species):
-            return (*fixed(place, place), species, image)
+            return (*fixed(place), species, image)
 
         for image, colour in OURS.items():
             values = _series(table, along, key, [image])

@@ -72,9 +72,9 @@ def radius_px(optics: dict) -> float:
     return opening / optics["pixel_inv_angstrom"]
 
 
-def imaged(scan: Scan, crystal, threads: int, partial: bool, region=None, species=SPECIES):
+def imaged(scan: Scan, crystal, threads: int, partial: bool, region=None):
     """Return the result of the stage; lithium's mask is learned from ``region`` where that is given."""
-    blocks = [{"species": s, "element": s} for s in species]
+    blocks = [{"species": s, "element": s} for s in SPECIES]
     for block in blocks:
         if block["species"] == "Li" and region is not None:
             block["region"] = region
@@ -98,7 +98,7 @@ def series(key: tuple, scan: Scan, crystal, threads: int) -> list[tuple]:
     try:
         made = {"mask": imaged(scan, crystal, threads, False), "partial mask": imaged(scan, crystal, threads, True)}
     except InputError as error:
-        return [(*key, "", "", "refused", str(error).split(" (in ", maxsplit=1)[0])]
+        return [(*key, "", "", "refused", error.found)]
     for name, found in made.items():
         both = {name: (found.contrast_to_noise, found.cross_talk, found.pull)}
         both[f"joined {name}"] = (found.joined_contrast_to_noise, found.joined_cross_talk, found.joined_pull)
@@ -159,7 +159,7 @@ def vacancies(key: tuple, whole: Scan, half: Scan, crystal, threads: int) -> lis
         try:
             found = imaged(both, crystal, threads, partial, [0, ny, 0, both.counts.shape[1]])
         except InputError as error:
-            return [(*key, "Li", "", "refused", str(error).split(" (in ", maxsplit=1)[0])]
+            return [(*key, "Li", "", "refused", error.found)]
         k, name = found.species.index("Li"), "partial mask" if partial else "mask"
         core = _cores(both, found, k)
         area = np.arange(len(both.counts))[:, None] >= ny + round(whole.cell[0] / whole.step[0] / 2)
@@ -215,7 +215,7 @@ def displaced(key: tuple, scan: Scan, crystal, threads: int) -> list[tuple]:
         try:
             found = imaged(scan, crystal, threads, partial)
         except InputError as error:
-            return [(*key, "", "", "refused", str(error).split(" (in ", maxsplit=1)[0])]
+            return [(*key, "", "", "refused", error.found)]
         name = "partial mask" if partial else "mask"
         for k, species in enumerate(found.species):
             site = found.column_site_px[found.column_species == k].astype(float)

@@ -23,7 +23,22 @@ class Fitted:
     learned: masks.Learned
 
 
-def cores_of(scene: Scene, shape) -> list[sites.Cores]:
+@dataclass(frozen=True)
+class Places:
+    """Positions by column of each species, and of its empty and wrong sites; lists of `sites.Cores`."""
+
+    own: list
+    empty: list
+    wrong: list
+
+
+def cores_of(scene: Scene, shape) -> Places:
+    """Return which positions of the scan belong to what, once for all images."""
+    own = _own_cores(scene, shape)
+    return Places(own, *(_decoy_cores(scene, decoys, own, shape) for decoys in (scene.empty, scene.wrong)))
+
+
+def _own_cores(scene: Scene, shape) -> list[sites.Cores]:
     """Return positions by column of each species; the background is far from the columns of all."""
     params = scene.params
     known = [s.columns(shape) for s in scene.prepared.species if s.picture is None]
@@ -76,7 +91,7 @@ class Found:
     reason: str
 
 
-def judged(scene: Scene, images, variance, own: list[sites.Cores]) -> list[Found]:
+def judged(scene: Scene, images, variance, places: Places) -> list[Found]:
     """Return what may be said of each species.
 
     Parameters
@@ -84,17 +99,14 @@ def judged(scene: Scene, images, variance, own: list[sites.Cores]) -> list[Found
     images : ndarray of shape (template, scan_y, scan_x)
         Cross-fitted.
     variance : ndarray of shape (species, scan_y, scan_x)
-    own : list of Cores
-        Of each species.
+    places : Places
 
     Raises
     ------
     InputError
         If no column is left to test a mask on that was learned elsewhere.
     """
-    species, found, shape = scene.prepared.species, [], images.shape[1:]
-    many = len(species)
-    empty, wrong = (_decoy_cores(scene, s, own, shape) for s in (scene.empty, scene.wrong))
+    found, shape, many = [], images.shape[1:], len(scene.prepared.species)
     for k in range(many):
         template = scene.prepared.template[k]
         control = area_of(template.control, shape) if template.control else None
@@ -102,12 +114,14 @@ def judged(scene: Scene, images, variance, own: list[sites.Cores]) -> list[Found
         if control is not None:
             area &= ~control
         doubled = scene.elsewhere[k] is None and scene.params.cross_fit == "leave_one_out"
-        seen = claims.contrast(images[k], variance[k], own[k], area, doubled)
+        seen = claims.contrast(images[k], variance[k], places.own[k], area, doubled)
         if not seen.columns:
             _nowhere(template)
-        lone = claims.contrast(images[many + k], variance[k], empty[k], area, doubled)
-        off = claims.contrast(images[2 * many + k], variance[k], wrong[k], area, doubled)
-        held = claims.NOTHING if control is None else claims.contrast(images[k], variance[k], own[k], control, False)
+        lone = claims.contrast(images[many + k], variance[k], places.empty[k], area, doubled)
+        off = claims.contrast(images[2 * many + k], variance[k], places.wrong[k], area, doubled)
+        held = claims.NOTHING
+        if control is not None:
+            held = claims.contrast(images[k], variance[k], places.own[k], control, False)
         said = claims.judge(
             seen, lone, None if control is None else held, scene.elsewhere[k] is not None, scene.params.alpha
         )
@@ -147,11 +161,11 @@ def _pulls(scene: Scene, ahead, behind, shape) -> np.ndarray:
     )
 
 
-def _joined(scene: Scene, source: stream.Source, fitted: Fitted, own: list[sites.Cores]) -> dict:
+def _joined(scene: Scene, source: stream.Source, fitted: Fitted, places: Places) -> dict:
     """Return what is said of images joined with those of the slopes; nothing where there are none."""
     if not scene.triples:
         return {}
-    many, fair = len(own), fitted.images.fair
+    many, fair = len(scene.prepared.species), fitted.images.fair
     gain, readout = _noise(source)
 
     def noise(weights, mean):
@@ -160,7 +174,7 @@ def _joined(scene: Scene, source: stream.Source, fitted: Fitted, own: list[sites
     made = joined.join(scene.question, fair, fitted.weights, fitted.learned, noise, scene.triples, scene.step)
     image, empty, ahead, behind = made.image.reshape(4, many, *fair.shape[1:])
     variance = np.broadcast_to(made.variance[:many, None, None], image.shape)
-    found = judged(scene, np.concatenate([image, empty, fair[2 * many : 3 * many]]), variance, own)
+    found = judged(scene, np.concatenate([image, empty, fair[2 * many : 3 * many]]), variance, places)
     pull = _pulls(scene, ahead, behind, image.shape[1:])
     talk = np.array([[claims.correlation(a, t) for t in scene.raw[:many]] for a in image])
     return {
@@ -180,11 +194,11 @@ def _joined(scene: Scene, source: stream.Source, fitted: Fitted, own: list[sites
 def gather(scene: Scene, source: stream.Source, shown, fitted: Fitted, notes: list[str]) -> Result:
     """Return everything that is said of the species."""
     many, shape = len(scene.prepared.species), source.cube.scan_shape
-    raw, own = scene.raw[: 3 * many], cores_of(scene, shape)
+    raw, places = scene.raw[: 3 * many], cores_of(scene, shape)
     variance = variance_of(source, fitted)
     fair = fitted.images.fair
     pull = _pulls(scene, fair[3 * many : 4 * many], fair[4 * many : 5 * many], shape)
-    against = _against_classical(shown, raw[:many], own)
+    against = _against_classical(shown, raw[:many], places.own)
     free = source.pixels / (2 if scene.params.symmetrise else 1)  # opposite pixels count as one
     return Result(
         species=tuple(s.name for s in scene.prepared.species),
@@ -199,8 +213,8 @@ def gather(scene: Scene, source: stream.Source, shown, fitted: Fitted, notes: li
         registration=scene.prepared.registration,
         note="; ".join(notes),
         **_pictures(fitted, raw, many),
-        **_said(judged(scene, fair, variance, own)),
-        **_joined(scene, source, fitted, own),
+        **_said(judged(scene, fair, variance, places)),
+        **_joined(scene, source, fitted, places),
         **against,
         **_columns(scene, shown, fair, variance, pull, against["classical_best"], shape),
     )
