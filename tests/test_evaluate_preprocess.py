@@ -78,7 +78,7 @@ def test_the_truth_has_no_error_and_every_way_keeps_the_sum(test_patterns):
     for found in (
         ways.nonlocal_means(recorded.electrons, (0.6, 3)),
         ways.principal(recorded.electrons, 2),
-        ways.blurred(recorded.electrons, 1.0),
+        ways.gaussian(recorded.electrons, 1.0),
     ):
         assert denoising.measures(found, recorded, spots, 1e3)["change of sum"].max() < 1e-5
 
