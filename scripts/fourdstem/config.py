@@ -21,9 +21,7 @@ from fourdstem.errors import ConfigError
 load = config_text.load
 SCHEMA = Path(__file__).with_name("config.schema.json")
 # Those that a sample may list.
-STAGES = (
-    *("virtual_image", "denoise", "nonlocal_average", "nmf", "clusters", "template_mask", "orientation", "grains"),
-)
+STAGES = ("virtual_image", "denoise", "nonlocal_average", "nmf", "clusters", "template_mask", "orientation", "grains")
 RESERVED = ("provenance", "summary", "logs")  # names of folders and files beside the samples
 SCAN_SETTINGS = ("roi", "stride", "bin")
 MADE_BY = {"denoised": "denoise", "averaged": "nonlocal_average"}  # pattern source -> the stage that makes it

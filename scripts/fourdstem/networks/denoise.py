@@ -58,6 +58,11 @@ def apply(network: nn.Module, electrons: torch.Tensor, valid: torch.Tensor) -> t
     return z + replaced.clamp_max(1) * (neighbours - z) + answer[:, :1]
 
 
+def anscombe(electrons: torch.Tensor) -> torch.Tensor:
+    """Return ``2 √(max(I, 0) + 3/8)`` (doi:10.1093/biomet/35.3-4.246), whose noise is about 1; see `electrons_of`."""
+    return 2 * (electrons.clamp_min(0) + 0.375).sqrt()
+
+
 def electrons_of(z: torch.Tensor) -> torch.Tensor:
     """Undo the transformation: electrons per pixel, never negative."""
     return (z.clamp_min(FLOOR) / 2) ** 2 - 0.375

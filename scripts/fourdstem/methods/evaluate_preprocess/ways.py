@@ -15,25 +15,15 @@ PATCHES = (3, 7)  # px
 RANKS = (2, 3, 4, 6, 8, 12, 16)
 
 
-def anscombe(electrons: torch.Tensor) -> torch.Tensor:
-    """Return ``2 √(max(I, 0) + 3/8)`` (doi:10.1093/biomet/35.3-4.246), whose noise is about 1."""
-    return 2 * (electrons.clamp_min(0) + 0.375).sqrt()
-
-
 def recorded(electrons: torch.Tensor) -> torch.Tensor:
     """As recorded."""
     return electrons
 
 
-def blurred(electrons: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Anscombe transform, Gaussian, back."""
-    return gaussian(electrons, sigma)
-
-
 def nonlocal_means(electrons: torch.Tensor, setting: tuple[float, int]) -> torch.Tensor:
     """Non-local means of the Anscombe transform (Buades, Coll & Morel, doi:10.1109/CVPR.2005.38), by scikit-image."""
     strength, patch = setting
-    z = anscombe(electrons)[:, 0].numpy()
+    z = denoise.anscombe(electrons)[:, 0].numpy()
     options = {"patch_size": patch, "patch_distance": 6, "h": strength, "sigma": 1.0, "fast_mode": True}
     done = np.stack([denoise_nl_means(one, **options) for one in z])
     return _back(torch.from_numpy(done.astype(np.float32))[:, None], electrons)
@@ -41,7 +31,7 @@ def nonlocal_means(electrons: torch.Tensor, setting: tuple[float, int]) -> torch
 
 def principal(electrons: torch.Tensor, rank: int) -> torch.Tensor:
     """First components of a scan's patterns, Anscombe transformed, their mean taken off."""
-    z = anscombe(electrons).flatten(1).double()
+    z = denoise.anscombe(electrons).flatten(1).double()
     mean = z.mean(dim=0)
     value, vector = torch.linalg.eigh((z - mean) @ (z - mean).T)
     chosen = vector[:, value.argsort(descending=True)[:rank]]
@@ -67,7 +57,7 @@ def network(model, device: str):
 
 
 SINGLE = {  # ways for one pattern by itself, with the settings that are tried
-    "gaussian": (blurred, SIGMAS),
+    "gaussian": (gaussian, SIGMAS),
     "non-local means": (nonlocal_means, tuple((h, p) for p in PATCHES for h in STRENGTHS)),
 }
 OF_SCANS = {"principal components": (principal, RANKS)}

@@ -59,8 +59,8 @@ class Finder:
 def finder_of(beam: Beam, noise: Noise, predicted_px, half_width_px: float, shape) -> Finder:
     """Return the finder of even disks; parameters are those of `Finder`."""
     table = template(beam)
-    made = stamp(table, shape), blur_stamp(beam, shape), noise, predicted_px, half_width_px, shape, disk_table(beam)
-    return Finder(beam, table, *made)
+    spectrum, blur = stamp(table, shape), blur_stamp(beam, shape)
+    return Finder(beam, table, spectrum, blur, noise, predicted_px, half_width_px, shape, disk_table(beam))
 
 
 def clean(patterns: np.ndarray, bad: np.ndarray, floor: float) -> np.ndarray:
@@ -109,8 +109,9 @@ def learn(cube: Cube, params, bad: np.ndarray, noise: Noise, mean: np.ndarray) -
     if params.centre_method != "disk_correlation" or beam.radius_px < LEAST_RADIUS_PX:
         return finder, how
     spread = _spread(cube, units, bad, finder)
-    slopes = f"; its brightness slopes by ± {spread:.2f} from middle to edge, fitted beside its centre"
-    return replace(finder, spread=spread), how + slopes * (spread > 0)
+    if spread > 0:
+        how += f"; its brightness slopes by ± {spread:.2f} from middle to edge, fitted beside its centre"
+    return replace(finder, spread=spread), how
 
 
 def _spread(cube, units, bad, finder) -> float:

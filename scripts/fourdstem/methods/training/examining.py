@@ -16,7 +16,7 @@ _STEP = 64  # patterns at a time
 
 def gaussian(electrons: torch.Tensor, sigma: float) -> torch.Tensor:
     """Anscombe transform, Gaussian, back, and the sum restored: the classical way."""
-    z = 2 * (electrons.clamp_min(0) + 0.375).sqrt()
+    z = denoise.anscombe(electrons)
     reach = int(4 * sigma + 1)
     k = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=z.device) / sigma) ** 2)
     k = (k / k.sum()).view(1, 1, -1, 1)
