@@ -59,11 +59,11 @@ def test_templates_from_the_disk_are_those_that_were_simulated(folder, heard):
 
 
 def test_templates_are_those_of_their_own_settings(monkeypatch):
-    names, nothing = [], np.zeros((2, 1, 1), np.float32)
+    names, empty = [], np.zeros((RINGS.azimuths, 1, len(RINGS.radius)), np.float32)
 
     def kept(values, module, make):
         names.append(cache.name_of(values, module))
-        return nothing, nothing
+        return empty, empty[:2]
 
     monkeypatch.setattr(matching, "kept", kept)
     valid = polar.polar_map(RINGS, (2 * 63, 2 * 63))[1]

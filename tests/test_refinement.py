@@ -209,7 +209,7 @@ def test_a_step_of_the_search_is_a_rotation_about_a_lab_axis(truth):
 def test_the_compiled_search_equals_the_interpreted_one(gold, truth, patterns):
     spots = disks(gold)
     detector, _ = detector_of(spots, patterns[1])
-    steps = STEP, np.deg2rad(0.1), spots.reach
+    steps = STEP, np.deg2rad(0.1), spots.reach, 0.0
     rest = steps, reflections_of(spots), detector
     start = turned(truth[1:2], 0.8)[0]
     compiled, interpreted = search.search(start, *rest), search.search.py_func(start, *rest)
@@ -224,6 +224,22 @@ def test_the_compiled_search_equals_the_interpreted_one(gold, truth, patterns):
     assert filtering.flatten.py_func(again, *given, other) == pytest.approx(norm, rel=1e-4)
     assert np.allclose(sums, again, atol=1e-4)
     assert np.allclose(one, other, atol=1e-4)
+
+
+def test_a_search_that_falls_behind_ends_at_its_first_step(gold, truth, patterns):
+    spots = disks(gold)
+    detector, _ = detector_of(spots, patterns[1])
+    start, given = turned(truth[1:2], 0.8)[0], (reflections_of(spots), detector)
+    steps = STEP, np.deg2rad(0.1), spots.reach
+    whole, short = (
+        search.search(start, (*steps, 0.0), *given),
+        search.search(start, (STEP, STEP / 2, spots.reach, 0.0), *given),
+    )
+    assert short[1] < whole[1]
+    for enough, expected in ((short[1] * 1.01, short), (short[1] * 0.99, whole)):
+        found = search.search(start, (*steps, enough), *given)
+        assert np.array_equal(found[0], expected[0])
+        assert found[1] == expected[1]
 
 
 def test_the_pattern_for_the_final_place_is_that_of_twice_the_power(gold, patterns):

@@ -1,7 +1,9 @@
 """From Fourier coefficients over azimuth to the highest peaks of every template's correlation.
 
-A transform is done for `LANES` patterns at a time, side by side in a vector: see `transform`. A and B, the two real
-correlations of `matching`, are the real and the imaginary part of one complex transform.
+A few templates (`TALL`) and a unit of patterns at a time, so that their coefficients stay in the cache between the
+matrix product and the transform. A transform is done for `LANES` patterns at a time, side by side in a vector: see
+`transform`. A and B, the two real correlations of `matching`, are the real and the imaginary part of one complex
+transform.
 """
 
 import numba
@@ -9,15 +11,10 @@ import numpy as np
 import torch
 
 from fourdstem import jit  # noqa: F401  compiled code is cached safely
-from fourdstem.methods.orientation.transform import curves, highest, move, radix2, radix3, radix4
+from fourdstem.methods.orientation.transform import WIDE, curves, multiply, radix2, radix3, radix4, second
 from fourdstem.vectors import LANES
 
 PEAKS = 2
-
-
-def harmonics(azimuths: int) -> int:
-    """Number of positive frequencies in use: all below Nyquist's; 0 is left out, ring means are 0."""
-    return azimuths // 2 - 1
 
 
 def peaks_torch(product: torch.Tensor, inverse_norm: torch.Tensor, apart: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -25,7 +22,7 @@ def peaks_torch(product: torch.Tensor, inverse_norm: torch.Tensor, apart: int) -
 
     Parameters
     ----------
-    product : torch.Tensor of float32, shape (2 harmonic, template, 2 patterns)
+    product : torch.Tensor of float32, shape (azimuth, template, 2 patterns)
     inverse_norm : torch.Tensor of float32, shape (2, template, azimuth)
     apart : int
 
@@ -33,13 +30,8 @@ def peaks_torch(product: torch.Tensor, inverse_norm: torch.Tensor, apart: int) -
     -------
     score, place : torch.Tensor of float32, shape (template, 2, peak, patterns)
     """
-    azimuths, count = inverse_norm.shape[-1], product.shape[0] // 2
-    patterns = product.shape[2] // 2
-    spectrum = torch.zeros((azimuths, product.shape[1], patterns), dtype=torch.complex64, device=product.device)
-    value = torch.complex(product[..., :patterns], product[..., patterns:])
-    spectrum[1 : count + 1] = value[:count]
-    spectrum[-count:] = value[count:].flip(0)
-    both = torch.fft.ifft(spectrum, dim=0) * azimuths
+    azimuths, patterns = inverse_norm.shape[-1], product.shape[2] // 2
+    both = torch.fft.ifft(torch.complex(product[..., :patterns], product[..., patterns:]), dim=0) * azimuths
     curve = torch.stack([both.real + both.imag, both.real - both.imag])  # (2, azimuth, template, patterns)
     curve *= inverse_norm.transpose(1, 2)[..., None]
     before, after = curve.roll(1, 1), curve.roll(-1, 1)
@@ -61,16 +53,50 @@ def peaks_torch(product: torch.Tensor, inverse_norm: torch.Tensor, apart: int) -
 
 
 @numba.njit(nogil=True, cache=True)
-def peaks(product, inverse_norm, apart, turns, work, score, place):
-    """Find the two highest peaks over azimuth, of every template and of its mirror image, for every pattern.
+def correlated(rows, both, first_ring, inverse_norm, apart, turns, room, work, score, place):
+    """Find the peaks of all templates, of their mirror images too, for every pattern: see `peaks`.
 
     Parameters
     ----------
-    product : ndarray of float32, shape (2 harmonic, template, 2 patterns)
-        Coefficients of frequencies 1, 2, …, then of -1, -2, …; real parts, then imaginary parts. The number of
-        patterns is a multiple of `LANES`.
+    rows : ndarray of float32, shape (groups, numbers, TALL)
+        Of every group of templates: of every frequency, of its rings, the coefficient of each template.
+    both : ndarray of float32, shape (azimuth, r, 2 patterns)
+        Coefficients of patterns: real parts, then imaginary parts.
+    first_ring : ndarray of int, shape (azimuth,)
+        The first ring that counts, for each frequency.
+    inverse_norm, apart, turns
+        See `peaks`.
+    room : ndarray of float32, shape (azimuth, TALL, 2 patterns)
+        Of zeros; the number of patterns is a multiple of `WIDE` / 2.
+    work, score, place
+        See `peaks`.
+    """
+    (groups, numbers, tall), (azimuths, rings, columns) = rows.shape, both.shape
+    for group in range(groups):
+        at = group * numbers * tall
+        for frequency in range(azimuths):
+            count = rings - first_ring[frequency]
+            begin = (frequency * rings + first_ring[frequency]) * columns
+            to = frequency * tall * columns
+            for column in range(0, columns if count > 0 else 0, WIDE):
+                multiply(rows, at, both, begin + column, columns, count, room, to + column)
+            at += count * tall
+        peaks(room, inverse_norm, group * tall, apart, turns, work, score, place)
+
+
+@numba.njit(nogil=True, cache=True)
+def peaks(product, inverse_norm, first, apart, turns, work, score, place):
+    """Find the two highest peaks over azimuth, of some templates and of their mirror images, for every pattern.
+
+    Parameters
+    ----------
+    product : ndarray of float32, shape (azimuth, some templates, 2 patterns)
+        Coefficients of frequencies 0, 1, …, -1; real parts, then imaginary parts. The number of patterns is a multiple
+        of `LANES`.
     inverse_norm : ndarray of float32, shape (2, template, azimuth)
         What curves are multiplied by: templates, then mirror images.
+    first : int
+        The template with which ``product`` begins; it may go beyond the last.
     apart : int
         The second peak is a local maximum more than so many bins from the first.
     turns : ndarray of float32, shape (azimuth, 6)
@@ -82,26 +108,18 @@ def peaks(product, inverse_norm, apart, turns, work, score, place):
     place : ndarray of float32, shape (template, 2, peak, patterns)
         Filled with azimuths in bins, refined by a parabola.
     """
-    count, templates, patterns = product.shape[0] // 2, product.shape[1], product.shape[2] // 2
-    azimuths = inverse_norm.shape[2]
-    half, row = azimuths * LANES, 2 * patterns
-    for t in range(templates):
-        for first in range(0, patterns, LANES):
-            for n in range(LANES):  # frequencies 0 and Nyquist's
-                for frequency in (0, azimuths // 2):
-                    work[0, frequency * LANES + n] = work[1, frequency * LANES + n] = 0
-            for k in range(count):
-                for into, frequency in ((k + 1, k), (azimuths - k - 1, count + k)):
-                    at = (frequency * templates + t) * row + first
-                    move(product, at, work, into * LANES)
-                    move(product, at + patterns, work, into * LANES + half)
-            at = inverse_transform(work, azimuths, turns)
+    (_, templates, azimuths), (_, some, columns) = inverse_norm.shape, product.shape
+    half, patterns = azimuths * LANES, columns // 2
+    for t in range(first, min(first + some, templates)):
+        norms = t * azimuths, (templates + t) * azimuths
+        for lane in range(0, patterns, LANES):
+            at = inverse_transform(product, (t - first) * columns + lane, work, azimuths, turns)
             curve = 2 * half - at
-            norms = t * azimuths, (templates + t) * azimuths
-            curves(work, at, half, inverse_norm, norms[0], norms[1], azimuths, curve)
-            for mirror in range(2):
-                to = (2 * t + mirror) * PEAKS * patterns + first
-                highest(work, curve + mirror * half, azimuths, float(apart), score, place, to, patterns)
+            to = 2 * t * PEAKS * patterns + lane
+            curves(work, at, inverse_norm, norms, azimuths, curve, score, place, (to, PEAKS * patterns))
+            for _ in range(2):
+                second(work, curve, azimuths, max(apart, 1), score, place, to, patterns)
+                curve, to = curve + half, to + PEAKS * patterns
 
 
 def turns_of(azimuths: int) -> np.ndarray:
@@ -111,33 +129,40 @@ def turns_of(azimuths: int) -> np.ndarray:
 
 
 @numba.njit(nogil=True, cache=True)
-def inverse_transform(work, size, turns):
+def inverse_transform(series, at, work, size, turns):
     """Fourier sums with positive exponents of `LANES` series at a time, not divided by ``size``.
 
     Stockham's algorithm with radix 4, a last step of radix 2 or 3.
 
     Parameters
     ----------
+    series : ndarray of float32, shape (size, …, 2, n)
+        By frequency; real parts, then imaginary parts.
+    at : int
+        Where the first `LANES` real parts of frequency 0 lie, flat.
     work : ndarray of float32, shape (4, size * LANES)
-        Real parts, imaginary parts (frequency, lane), room. Overwritten.
+        Room.
     size : int
-        4^n times 1, 2 or 3.
+        4^n times 1, 2 or 3, from 4 on.
     turns : ndarray of float32, shape (size, 6)
         From `turns_of`.
 
     Returns
     -------
     int
-        Where, flat, the real parts begin; after them are the imaginary ones.
+        Where, flat in ``work``, the real parts begin, (size, lane); after them are the imaginary ones.
     """
-    half = size * LANES
-    source, target, length, stride = 0, 2 * half, size, LANES
+    half, row = size * LANES, series.size // size
+    quarter = size // 4
+    for p in range(quarter):
+        radix4(series, at + p * row, quarter * row, series.shape[-1] // 2, work, 4 * p * LANES, LANES, half, turns, p)
+    source, target, length, stride = 0, 2 * half, quarter, 4 * LANES
     while length % 4 == 0:
         quarter = length // 4
         for p in range(quarter):
             for q in range(0, stride, LANES):
-                at, to = source + p * stride + q, target + 4 * p * stride + q
-                radix4(work, at, quarter * stride, to, stride, half, turns, p * (size // length))
+                begin, to, turn = source + p * stride + q, target + 4 * p * stride + q, p * (size // length)
+                radix4(work, begin, quarter * stride, half, work, to, stride, half, turns, turn)
         source, target, length, stride = target, source, quarter, 4 * stride
     if length > 1:
         for q in range(0, stride, LANES):

@@ -38,7 +38,7 @@ def flatten(sums, weight, rings, power, squares):
     Parameters
     ----------
     sums : ndarray of float32, shape (detector_y, detector_x)
-        Changed: ``sums * weight`` to the power, free of ring means; 0 where ring is -1.
+        Changed: ``sums * weight`` to the power, free of ring means; 0 beyond all rings.
     weight : ndarray of float32, shape (detector_y, detector_x)
     rings : tuple
         ring, order and first: see `Spots`.
@@ -62,7 +62,7 @@ def flatten(sums, weight, rings, power, squares):
         else:
             for x in range(len(values)):
                 values[x] = values[x] ** np.float32(power)
-    # Pixels beyond, whose ring is -1, take the last mean, 0.
+    # Pixels beyond take the last mean, 0.
     mean, squared = np.zeros(len(first), np.float32), np.zeros(len(first), np.float32)
     flat, whole, constant = sums.reshape(-1), 0.0, 0.0
     for r in range(len(first) - 1):

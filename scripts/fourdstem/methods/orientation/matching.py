@@ -12,9 +12,12 @@ Half of the templates suffices: kinematical intensities obey I(g) = I(-g), so th
 has the pattern of M mirrored in y, whose coefficients are the complex conjugates. With the template's coefficients
 a + ib (a, b real) and the pattern's p, the real functions A of coefficients a p and B of -i b p give both::
 
-    Q = A + B,   Q of the mirror image = A - B,   A + iB has (a + b) p at k > 0 and (a - b) p* at -k
+    Q = A + B,   Q of the mirror image = A - B,   A + iB has the coefficients (a + b) p
 
-so that one real matrix product and one complex transform per template serve both.
+at all frequencies, negative ones too, so that one real matrix product and one complex transform serve both.
+
+Bins of azimuth are as fine as the last ring asks. Inside, where they are finer than disks, only frequencies up to
+k ≤ r / r_last · azimuths / 2 are used, of templates and so of patterns: the same detail everywhere, half of the work.
 """
 
 import functools
@@ -25,15 +28,16 @@ import torch
 
 from fourdstem.cache import kept
 from fourdstem.crystal import Crystal
-from fourdstem.methods.orientation.azimuth import PEAKS, harmonics, peaks, peaks_torch, turns_of
+from fourdstem.methods.orientation.azimuth import PEAKS, correlated, peaks_torch, turns_of
 from fourdstem.methods.orientation.polar import Rings, polar_map
 from fourdstem.methods.orientation.rotations import from_matrix, reduced_directions, zone_orientations
 from fourdstem.methods.orientation.templates import relrod, render, rods
+from fourdstem.methods.orientation.transform import TALL, WIDE
 from fourdstem.vectors import LANES
 
 _CHUNK = 64
-# Templates correlated at a time: their coefficients shall fit into the cache; on a card, keep all of it busy.
-_TEMPLATES, _TEMPLATES_CARD = 64, 512
+# Templates correlated at a time on a card, to keep all of it busy.
+_TEMPLATES = 512
 # Reflections fainter than this part of a template's strongest are lost in any background; not drawn.
 _FAINT = 1e-5
 # Below this share of a template's energy on valid bins its correlation means nothing.
@@ -48,8 +52,11 @@ class Bank:
 
     Attributes
     ----------
-    spectra : torch.Tensor of float32, shape (2 harmonic, template, r)
-        (a + b) w(r) / azimuths of frequencies 1, 2, …, then (a - b) w(r) / azimuths: see the module's docstring.
+    spectra : torch.Tensor of float32, shape (azimuth, template, r)
+        (a + b) w(r) / azimuths of frequencies 0, 1, …, -1: see the module's docstring. For a processor packed, of shape
+        (groups, numbers, TALL): see `azimuth.correlated`.
+    first_ring : ndarray of int, shape (azimuth,)
+        The first ring of which a frequency is used.
     inverse_norm : torch.Tensor of float32, shape (2, template, azimuth)
         1/‖T‖ of templates and of their mirror images at each in-plane angle.
     quaternion : ndarray of shape (2, template, 4)
@@ -64,6 +71,7 @@ class Bank:
     """
 
     spectra: torch.Tensor
+    first_ring: np.ndarray
     inverse_norm: torch.Tensor
     quaternion: np.ndarray
     phase: np.ndarray
@@ -106,9 +114,11 @@ def build_bank(
         found = kept(follows_from, __file__, make)
         spectra.append(torch.from_numpy(found[0]))
         norms.append(torch.from_numpy(found[1]))
-    matrices = np.concatenate(zones)
+    matrices, first_ring = np.concatenate(zones), _first_ring(rings)
+    spectra = torch.cat(spectra, dim=1)
     return Bank(
-        spectra=torch.cat(spectra, dim=1).to(device),
+        spectra=spectra.to(device) if device != "cpu" else _packed(spectra, first_ring),
+        first_ring=first_ring,
         inverse_norm=torch.cat(norms, dim=1).to(device),
         quaternion=from_matrix(np.stack([matrices, matrices @ np.diag([-1.0, 1.0, -1.0])])),
         phase=np.repeat(np.arange(len(zones)), [len(part) for part in zones]),
@@ -127,22 +137,45 @@ def _coefficients(crystal, zones, optics, rings, valid, sampling_deg, power) -> 
     visible = torch.fft.rfft(radius[partly, None] * torch.from_numpy(valid).float()[partly]) if partly.any() else None
     # A sum over frequencies is divided by their number: here, once, not after every transform.
     area = torch.from_numpy(rings.radius / rings.azimuths)[:, None].float()
-    count = harmonics(rings.azimuths)
-    spectra = torch.empty(2 * count, len(zones), len(rings.radius))
+    used = _used(rings)
+    spectra = torch.empty(rings.azimuths, len(zones), len(rings.radius))
     norms = torch.empty(2, len(zones), rings.azimuths)
     first = 0
     for polar in _polar_templates(crystal, zones, optics, rings, sampling_deg, power):
         part = slice(first, first + len(polar))
+        spectrum = torch.fft.fft(polar) * used.T
+        polar = torch.fft.ifft(spectrum).real
         norms[:, part] = ((polar[:, whole] ** 2).sum(dim=-1) @ radius[whole])[:, None]
         if visible is not None:
             norm2 = torch.fft.rfft(polar[:, partly] ** 2)
             norms[0, part] += torch.fft.irfft((visible * norm2.conj()).sum(dim=1), rings.azimuths)
             norms[1, part] += torch.fft.irfft((visible * norm2).sum(dim=1), rings.azimuths)
-        spectrum = torch.fft.rfft(polar * area, dim=-1)[..., 1 : 1 + count].permute(2, 0, 1)
-        torch.add(spectrum.real, spectrum.imag, out=spectra[:count, part])
-        torch.sub(spectrum.real, spectrum.imag, out=spectra[count:, part])
+        spectra[:, part] = ((spectrum.real + spectrum.imag) * area).permute(2, 0, 1)
         first = part.stop
     return spectra.numpy(), _inverse(norms).numpy()
+
+
+def _first_ring(rings: Rings) -> np.ndarray:
+    """Return the first ring of which a frequency is used, (azimuth,); 0 (ring means are 0) and Nyquist's are not."""
+    frequency = np.abs(np.fft.fftfreq(rings.azimuths, 1 / rings.azimuths))
+    limit = np.ceil(rings.azimuths / 2 * rings.radius / rings.radius[-1])
+    first = np.searchsorted(limit, frequency)
+    first[[0, rings.azimuths // 2]] = len(limit)
+    return first
+
+
+def _used(rings: Rings) -> torch.Tensor:
+    """Return which frequencies of which rings are used, (azimuth, r)."""
+    return torch.from_numpy(np.arange(len(rings.radius)) >= _first_ring(rings)[:, None])
+
+
+def _packed(spectra: torch.Tensor, first_ring: np.ndarray) -> torch.Tensor:
+    """Return what is used of the coefficients in the order in which `azimuth.correlated` takes them."""
+    azimuths, templates, rings = spectra.shape
+    groups = -(-templates // TALL)
+    padded = torch.nn.functional.pad(spectra, (0, 0, 0, groups * TALL - templates))
+    used = torch.from_numpy(np.arange(rings) >= first_ring[:, None])
+    return padded.view(azimuths, groups, TALL, rings).permute(1, 0, 3, 2)[:, used].contiguous()
 
 
 def _polar_templates(crystal, zones, optics, rings, sampling_deg, power):
@@ -197,13 +230,16 @@ def prepare(polar: np.ndarray, bank: Bank) -> tuple[np.ndarray, np.ndarray]:
     usable : ndarray of bool, shape (n,)
         False for dark and constant patterns.
     """
-    polar = raised(np.maximum(polar, 0), bank.power) * bank.valid
-    whole = np.einsum("nra,nra,r->n", polar, polar, bank.radius)
-    polar -= (polar.sum(axis=2) / np.maximum(bank.valid.sum(axis=1), 1))[..., None] * bank.valid
-    energy = np.einsum("nra,nra,r->n", polar, polar, bank.radius)
+    polar = raised(np.maximum(polar, 0, order="C"), bank.power)
+    polar *= bank.valid
+    values, radius = torch.from_numpy(polar), torch.from_numpy(bank.radius)
+    whole = values.square().sum(dim=2) @ radius
+    mean = values.sum(dim=2) / torch.from_numpy(bank.valid).sum(dim=1).clamp_min(1)
+    values -= mean[..., None] * torch.from_numpy(bank.valid)
+    energy = values.square().sum(dim=2) @ radius
     usable = energy > _FLAT**2 * whole
-    polar *= np.where(usable, 1 / np.sqrt(np.where(usable, energy, 1)), 0)[:, None, None].astype(np.float32)
-    return polar, usable
+    values *= torch.where(usable, energy.rsqrt(), 0)[:, None, None]
+    return polar, usable.numpy()
 
 
 def correlate(prepared: np.ndarray, bank: Bank) -> tuple[np.ndarray, np.ndarray]:
@@ -221,28 +257,27 @@ def correlate(prepared: np.ndarray, bank: Bank) -> tuple[np.ndarray, np.ndarray]
         Heights of the two highest peaks over azimuth (0: no second one), and where they are, in bins.
     """
     spectra, azimuths = bank.spectra, prepared.shape[2]
-    count, patterns = harmonics(azimuths), -(-len(prepared) // LANES) * LANES
-    spectrum = torch.fft.rfft(torch.from_numpy(prepared).to(spectra.device), dim=-1)[..., 1 : 1 + count]
-    spectrum = torch.nn.functional.pad(spectrum.permute(2, 1, 0), (0, patterns - len(prepared)))
-    both = torch.cat([torch.cat([spectrum.real, part], 2) for part in (spectrum.imag, -spectrum.imag)]).contiguous()
-    shape = (spectra.shape[1], 2, PEAKS, patterns)
-    score, place, turns = np.empty(shape, np.float32), np.empty(shape, np.float32), turns_of(azimuths)
-    work = torch.empty(4, azimuths * LANES).numpy()  # torch's begin lines of the cache
-    card = _on_card(spectra)
-    step = _TEMPLATES_CARD if card else _TEMPLATES
-    product = torch.empty(2 * count * min(step, shape[0]) * 2 * patterns, device=spectra.device)
-    for first in range(0, shape[0], step):
-        part = slice(first, min(first + step, shape[0]))
-        # Always contiguous: numba would compile the last, shorter part's layout anew.
-        chunk = 2 * count, part.stop - part.start, 2 * patterns
-        room = product[: chunk[0] * chunk[1] * chunk[2]].view(chunk)
-        torch.bmm(spectra[:, part], both, out=room)
-        norm = bank.inverse_norm[:, part]
-        if card:
-            score[part], place[part] = (found.cpu().numpy() for found in peaks_torch(room, norm, bank.apart))
-        else:
-            norm = np.ascontiguousarray(norm.numpy())
-            peaks(room.numpy(), norm, bank.apart, turns, work, score[part], place[part])
+    patterns, templates = -(-len(prepared) // (WIDE // 2)) * (WIDE // 2), len(bank.phase)
+    spectrum = torch.fft.rfft(torch.from_numpy(prepared).to(spectra.device)).permute(2, 1, 0)
+    both, half = spectra.new_zeros(azimuths, prepared.shape[1], 2, patterns), azimuths // 2
+    for part, (values, sign) in enumerate(((spectrum.real, 1), (spectrum.imag, -1))):
+        both[: half + 1, :, part, : len(prepared)] = values
+        both[half + 1 :, :, part] = sign * both[1:half, :, part].flip(0)
+    both = both.flatten(2)
+    shape = (templates, 2, PEAKS, patterns)
+    score, place = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    if _on_card(spectra):
+        for first in range(0, templates, _TEMPLATES):
+            part = slice(first, first + _TEMPLATES)
+            found = peaks_torch(torch.bmm(spectra[:, part], both), bank.inverse_norm[:, part], bank.apart)
+            score[part], place[part] = (values.cpu().numpy() for values in found)
+    else:
+        # torch's begin lines of the cache
+        room, work = torch.zeros(azimuths, TALL, 2 * patterns), torch.empty(4, azimuths * LANES)
+        arrays = [values.numpy() for values in (spectra, both, bank.inverse_norm, room, work)]
+        rows, both, norm, room, work = arrays
+        turns = turns_of(azimuths)
+        correlated(rows, both, bank.first_ring, norm, bank.apart, turns, room, work, score, place)
     return score[..., : len(prepared)], place[..., : len(prepared)]
 
 

@@ -22,6 +22,8 @@ from fourdstem.methods.orientation.spots import Spots
 
 # The search ends at this step, fine for the best candidate.
 _COARSE, _FINE = np.deg2rad(0.1), np.deg2rad(0.02)
+# A candidate that has found its place to the first step and whose Q is below this part of the best's stays there.
+_BEHIND = 0.95
 
 
 def refine(patterns, spots: Spots, step: float, symmetry: tuple, wanted: int, quaternion, phase, score) -> None:
@@ -75,17 +77,19 @@ def _choose(found, wanted, limits, rods, detector, symmetry):
 def _settle(quaternion, phase, reach, rods, detector):
     """Turn the best candidate to its final place."""
     if phase[0] >= 0:
-        climb(quaternion[0], phase[0], 1, (2 * _COARSE, _FINE, reach), rods, detector)
+        climb(quaternion[0], phase[0], 1, (2 * _COARSE, _FINE, reach, 0.0), rods, detector)
 
 
 @numba.njit(nogil=True, cache=True)
 def _refine_to(first, last, found, limits, rods, detector, symmetry):
     """Turn candidates ``first`` to ``last`` - 1, rank all before ``last``; the number of those left."""
     quaternion, phase, score = found
+    best = score[0] * limits[2] if first > 0 and phase[0] >= 0 else 0.0
     for c in range(first, last):
         if phase[c] >= 0:
-            value = climb(quaternion[c], phase[c], 0, (limits[0], _COARSE, limits[1]), rods, detector)
+            value = climb(quaternion[c], phase[c], 0, (limits[0], _COARSE, limits[1], _BEHIND * best), rods, detector)
             score[c] = min(max(value / limits[2], 0.0), 1.0)
+            best = max(best, value)
     _sort(found, last)
     kept = distinct(quaternion[:last], phase[:last], symmetry[0], symmetry[1], symmetry[2])
     left = 0

@@ -68,7 +68,8 @@ def search(quaternion, steps, reflections, detector):
     ----------
     quaternion : ndarray of shape (4,)
     steps : tuple of float
-        First step and the one that ends the search, rad; first steps that it may go.
+        First step and the one that ends the search, rad; first steps that it may go; a value below which the search
+        ends where it would go on by shorter steps.
     reflections : tuple
         g, its square, amplitude (5, n), row, table, s_max with optics: see `Spots`.
     detector : tuple of ndarray
@@ -80,7 +81,7 @@ def search(quaternion, steps, reflections, detector):
     value : float
         Q ‖B‖ c.
     """
-    step, finest, reach = steps
+    step, finest, reach, enough = steps
     room = _room(reflections, detector)
     here, there = _shown(reflections), _shown(reflections)
     q = quaternion.astype(np.float64)
@@ -106,7 +107,7 @@ def search(quaternion, steps, reflections, detector):
         if found > best:
             q, best, here, there = trial, found, there, here
         if not moved:
-            step *= _SHRINK
+            step = step * _SHRINK if best >= enough else 0.0
     return q, best
 
 

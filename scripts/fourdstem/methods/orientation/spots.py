@@ -60,8 +60,8 @@ class Spots:
         1 where the pixel counts.
     weight : ndarray of float32, shape (detector_y, detector_x)
         Turns sums under ``box`` into means.
-    ring : ndarray of int, shape (detector_y, detector_x)
-        Whole radius, px; -1 where the pixel does not count.
+    ring : ndarray of uint32, shape (detector_y, detector_x)
+        Whole radius, px; the number of rings where the pixel does not count.
     order, first : ndarray of uint32, shape (pixels,), and of int, shape (rings + 1,)
         Pixels that count, flat, by ring: ``order[first[r]:first[r + 1]]`` are those of ring r.
     per_ring : ndarray of shape (ring,)
@@ -150,9 +150,10 @@ def _around(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 
 def _by_ring(radius: np.ndarray, inside: np.ndarray) -> tuple:
     """Ring of each pixel, pixels by ring, and their numbers: see `Spots`."""
-    ring = np.where(inside > 0, radius, -1)
-    order = np.argsort(ring, axis=None, kind="stable")[np.count_nonzero(ring < 0) :]
-    return ring, order.astype(np.uint32), np.bincount(radius.ravel(), inside.ravel())
+    pixels = np.bincount(radius.ravel(), inside.ravel())
+    ring = np.where(inside > 0, radius, len(pixels)).astype(np.uint32)
+    order = np.argsort(ring, axis=None, kind="stable")[: np.count_nonzero(inside)]
+    return ring, order.astype(np.uint32), pixels
 
 
 def _for_the_final_place(optics: Optics, power: float) -> tuple[np.ndarray, float]:

@@ -11,42 +11,73 @@ from fourdstem.methods.orientation.vectors import product_sum
 from fourdstem.vectors import FLOAT, INDEX, LANE, LANES, compiled, data, load, scalars, spread, store
 
 VECTOR = ir.VectorType(FLOAT, LANES)
+TALL, WIDE = 6, 4 * LANES  # a matrix product is made in pieces whose sums stay in registers
 ROOT = float(np.float32(np.sqrt(0.75)))
 
 
-def move(source, at, work, to):
-    """Copy `LANES` numbers, flat in both arrays."""
-    work.reshape(-1)[to : to + LANES] = source.reshape(-1)[at : at + LANES]
+def multiply(rows, at, columns, begin, stride, count, out, to):
+    """Fill `TALL` rows of `WIDE` numbers with a matrix product.
+
+    Parameters
+    ----------
+    rows : ndarray of float32
+        Flat at ``at`` are ``count`` times `TALL` numbers: a column of the left matrix after the other.
+    at : int
+    columns : ndarray of float32
+        Flat at ``begin``, and each ``stride`` later, are `WIDE` numbers of ``count`` rows.
+    begin, stride, count : int
+    out : ndarray of float32
+    to : int
+        Where the first row goes, flat, and each ``stride`` later the others.
+    """
+    left = rows.reshape(-1)[at : at + count * TALL].reshape(count, TALL)
+    right = np.stack([columns.reshape(-1)[begin + n * stride :][:WIDE] for n in range(count)])
+    for n, row in enumerate(left.T @ right):
+        out.reshape(-1)[to + n * stride :][:WIDE] = row
 
 
-@compiled(move)
-def _move(context, builder, signature, arguments):
-    (numbers, target), (first, into) = (f(context, builder, signature, arguments) for f in (data, scalars))
-    store(builder, load(builder, numbers, first, LANES), target, into)
+@compiled(multiply)
+def _multiply(context, builder, signature, arguments):
+    """Write what `multiply` says, for LLVM; the sums stay in registers."""
+    left, right, target = data(context, builder, signature, arguments)
+    at, begin, stride, count, to = scalars(context, builder, signature, arguments)
+    sums = [_variables(builder, *[_all(0.0)] * (WIDE // LANES)) for _ in range(TALL)]
+    with cgutils.for_range(builder, count, intp=INDEX) as loop:
+        row = builder.add(begin, builder.mul(loop.index, stride))
+        columns = [load(builder, right, builder.add(row, INDEX(n)), LANES) for n in range(0, WIDE, LANES)]
+        first = builder.add(at, builder.mul(loop.index, INDEX(TALL)))
+        for n, totals in enumerate(sums):
+            own = spread(builder, builder.load(builder.gep(left, [builder.add(first, INDEX(n))])), LANES)
+            for column, total in zip(columns, totals, strict=True):
+                builder.store(product_sum(builder, builder.load(total), (own, column)), total)
+    for n, totals in enumerate(sums):
+        row = builder.add(to, builder.mul(stride, INDEX(n)))
+        for m, total in enumerate(totals):
+            store(builder, builder.load(total), target, builder.add(row, INDEX(m * LANES)))
     return context.get_dummy_value()
 
 
-def radix4(work, at, quarter, to, step, imaginary, turns, angle):
+def radix4(source, at, quarter, beyond, work, to, step, imaginary, turns, angle):
     """One butterfly of four complex vectors.
 
     Parameters
     ----------
-    work : ndarray of float32
-        Flat are real parts, and each imaginary part so many numbers, ``imaginary``, after its real part.
+    source : ndarray of float32
+        Flat are real parts, and each imaginary part so many numbers, ``beyond``, after its real part.
     at, quarter : int
         Where the first of the four lies, and from one to the next.
-    to, step : int
+    beyond : int
+    work : ndarray of float32
+        For the results; may be ``source``.
+    to, step, imaginary : int
         Where results go, likewise.
-    imaginary : int
     turns : ndarray of float32, shape (n, 6)
         Cosines and sines of once, twice, three times an angle.
     angle : int
         Row.
     """
-    flat = work.reshape(-1)
-    a, b, c, d = (
-        flat[n : n + LANES] + 1j * flat[n + imaginary :][:LANES] for n in range(at, at + 4 * quarter, quarter)
-    )
+    given, flat = source.reshape(-1), work.reshape(-1)
+    a, b, c, d = (given[n : n + LANES] + 1j * given[n + beyond :][:LANES] for n in range(at, at + 4 * quarter, quarter))
     one, two, three = turns[angle, ::2] + 1j * turns[angle, 1::2]
     results = a + c + b + d, (a - c + 1j * (b - d)) * one, (a + c - b - d) * two, (a - c - 1j * (b - d)) * three
     for n, result in zip(range(to, to + 4 * step, step), results, strict=True):
@@ -56,14 +87,14 @@ def radix4(work, at, quarter, to, step, imaginary, turns, angle):
 @compiled(radix4)
 def _radix4(context, builder, signature, arguments):
     """Write what `radix4` says, for LLVM."""
-    numbers, angles = data(context, builder, signature, arguments)
-    first, quarter, to, step, imaginary, angle = scalars(context, builder, signature, arguments)
+    numbers, target, angles = data(context, builder, signature, arguments)
+    first, quarter, beyond, to, step, imaginary, angle = scalars(context, builder, signature, arguments)
     row = builder.mul(angle, INDEX(6))
     turns = [spread(builder, builder.load(builder.gep(angles, [builder.add(row, INDEX(n))])), LANES) for n in range(6)]
     parts = []
     for n in range(4):
         at = builder.add(first, builder.mul(quarter, INDEX(n)))
-        parts.append([load(builder, numbers, where, LANES) for where in (at, builder.add(at, imaginary))])
+        parts.append([load(builder, numbers, where, LANES) for where in (at, builder.add(at, beyond))])
     (ar, ai), (br, bi), (cr, ci), (dr, di) = parts
     add, sub = builder.fadd, builder.fsub
     even, odd = (add(ar, cr), add(ai, ci)), (sub(ar, cr), sub(ai, ci))
@@ -76,8 +107,8 @@ def _radix4(context, builder, signature, arguments):
     ]
     for n, (real, other) in enumerate(results):
         at = builder.add(to, builder.mul(step, INDEX(n)))
-        store(builder, real, numbers, at)
-        store(builder, other, numbers, builder.add(at, imaginary))
+        store(builder, real, target, at)
+        store(builder, other, target, builder.add(at, imaginary))
     return context.get_dummy_value()
 
 
@@ -142,67 +173,85 @@ def _put(context, builder, numbers, places, results):
     return context.get_dummy_value()
 
 
-def curves(work, at, imaginary, norm, own, mirrored, azimuths, to):
-    """Make the curves of a template and its mirror image from the two parts of a transform.
+def curves(work, at, norm, norms, azimuths, to, score, place, where):
+    """Make the curves of a template and its mirror image from the two parts of a transform, and find their tops.
 
     Parameters
     ----------
     work : ndarray of float32
-        Flat are real and imaginary parts, (azimuth, lane). Filled likewise with (real + imaginary) times its norm, then
-        with (real - imaginary) times its.
-    at, imaginary : int
-        Where the real parts begin, and so many numbers later the imaginary ones.
+        Flat are real parts and then imaginary parts, (azimuth, lane). Filled likewise with (real + imaginary) times its
+        norm, then with (real - imaginary) times its.
+    at : int
+        Where the real parts begin.
     norm : ndarray of float32
-    own, mirrored : int
+    norms : tuple of int
         Where the norms (azimuth,) of the two begin, flat.
     azimuths : int
     to : int
         Where the curves begin.
+    score, place : ndarray of float32
+        Filled with the greatest value of each lane and its azimuth in bins; of equals with the first.
+    where : tuple of int
+        Where the template's go, flat, and how much later those of the mirror image.
     """
     flat, scale, size = work.reshape(-1), norm.reshape(-1), azimuths * LANES
-    real, other = (flat[begin : begin + size].reshape(azimuths, LANES) for begin in (at, at + imaginary))
-    for begin, part in ((own, real + other), (mirrored, real - other)):
-        flat[to : to + size] = (part * scale[begin : begin + azimuths, None]).ravel()
+    real, other = (flat[begin : begin + size].reshape(azimuths, LANES) for begin in (at, at + size))
+    for n, (begin, part) in enumerate(zip(norms, (real + other, real - other), strict=True)):
+        curve = part * scale[begin : begin + azimuths, None]
+        flat[to : to + size] = curve.ravel()
+        for values, here in ((score, curve.max(axis=0)), (place, curve.argmax(axis=0))):
+            values.reshape(-1)[where[0] + n * where[1] :][:LANES] = here
         to += size
 
 
 @compiled(curves)
 def _curves(context, builder, signature, arguments):
     """Write what `curves` says, for LLVM."""
-    numbers, norms = data(context, builder, signature, arguments)
-    at, imaginary, own, mirrored, azimuths, to = scalars(context, builder, signature, arguments)
+    numbers, factors, *found = data(context, builder, signature, arguments)
+    at, *begins, azimuths, to, first, step = scalars(context, builder, signature, arguments)
+    size, lowest = _lanes(builder, azimuths), _all(float("-inf"))
+    high, bins, other_high, other_bins, here = _variables(builder, lowest, _all(0.0), lowest, _all(0.0), _all(0.0))
+    tops = (high, bins), (other_high, other_bins)
     with cgutils.for_range(builder, azimuths, intp=INDEX) as loop:
-        lane = builder.mul(loop.index, INDEX(LANES))
-        real, other = (load(builder, numbers, builder.add(lane, n), LANES) for n in (at, builder.add(at, imaginary)))
+        lane, number = _lanes(builder, loop.index), builder.load(here)
+        real, other = (load(builder, numbers, builder.add(lane, n), LANES) for n in (at, builder.add(at, size)))
         into = builder.add(to, lane)
-        for begin, part in ((own, builder.fadd(real, other)), (mirrored, builder.fsub(real, other))):
-            scale = builder.load(builder.gep(norms, [builder.add(begin, loop.index)]))
-            store(builder, builder.fmul(part, spread(builder, scale, LANES)), numbers, into)
-            into = builder.add(into, builder.mul(azimuths, INDEX(LANES)))
+        parts = builder.fadd(real, other), builder.fsub(real, other)
+        for begin, part, (top, place) in zip(begins, parts, tops, strict=True):
+            scale = builder.load(builder.gep(factors, [builder.add(begin, loop.index)]))
+            value = builder.fmul(part, spread(builder, scale, LANES))
+            store(builder, value, numbers, into)
+            higher = builder.fcmp_ordered(">", value, builder.load(top))
+            _replace(builder, higher, (top, value), (place, number))
+            into = builder.add(into, size)
+        builder.store(builder.fadd(number, _all(1.0)), here)
+    for n, top in enumerate(tops):
+        for values, variable in zip(found, top, strict=True):
+            store(builder, builder.load(variable), values, builder.add(first, builder.mul(step, INDEX(n))))
     return context.get_dummy_value()
 
 
-def highest(work, at, azimuths, near, score, place, to, step):
-    """Find the two highest peaks of a curve.
+def second(work, at, azimuths, apart, score, place, to, step):
+    """Refine the top of a curve by a parabola, and find the second peak.
 
     Parameters
     ----------
     work : ndarray of float32
-        Flat is the curve, (azimuth, lane).
+        Flat is the curve, (azimuth, lane). Overwritten near the top.
     at, azimuths : int
         Where it begins, its length.
-    near : float
-        The second peak is a local maximum farther from the first than so many bins.
+    apart : int
+        The second peak is the highest local maximum above 0 farther from the top than so many bins, 1 or more.
     score, place : ndarray of float32
-        Flat at ``to`` and, for the second peak, ``step`` later: filled with heights, and with azimuths in bins, refined
-        by a parabola; where there is no second one with 0 and something.
+        Flat at ``to`` are heights and whole azimuths of tops; the latter are refined. ``step`` later: filled with those
+        of second peaks; where there is none with 0 and something.
     to, step : int
     """
     curve = work.reshape(-1)[at : at + azimuths * LANES].reshape(azimuths, LANES)
     before, after, lane = np.roll(curve, 1, axis=0), np.roll(curve, -1, axis=0), np.arange(LANES)
-    first = curve.argmax(axis=0)
+    first = place.reshape(-1)[to : to + LANES].astype(int)
     distance = np.abs(np.arange(azimuths)[:, None] - first)
-    far = np.minimum(distance, azimuths - distance) > near
+    far = np.minimum(distance, azimuths - distance) > apart
     peak = np.where(far & (curve > before) & (curve > after), curve, 0)
     for n, (values, found) in enumerate(((curve, first), (peak, peak.argmax(axis=0)))):
         left, right = before[found, lane], after[found, lane]
@@ -212,60 +261,83 @@ def highest(work, at, azimuths, near, score, place, to, step):
         place.reshape(-1)[to + n * step :][:LANES] = found + vertex
 
 
-@compiled(highest)
-def _highest(context, builder, signature, arguments):
-    """Write what `highest` says, for LLVM."""
+@compiled(second)
+def _second(context, builder, signature, arguments):
+    """Write what `second` says, for LLVM.
+
+    Bins nearer to the top than ``apart`` become NaN, which is greater than nothing and nothing is greater than it. The
+    last before ``apart`` is beyond suffices: no neighbour of a bin that was left out is taken.
+    """
     numbers, scores, places = data(context, builder, signature, arguments)
-    at, azimuths, near, to, step = scalars(context, builder, signature, arguments)
-    first = _top(builder, numbers, at, azimuths)
-    peaks = _beside(builder, numbers, at, azimuths, near, first)
-    for n, (height, where, left, right) in enumerate(peaks):
-        into = builder.add(to, builder.mul(step, INDEX(n)))
-        twice = builder.fadd(height, height)
-        bend = builder.fadd(builder.fsub(left, twice), right)
-        slope = builder.fmul(_all(0.5), builder.fsub(left, right))
-        curved = builder.fcmp_ordered("<", bend, _all(0.0))
-        vertex = builder.select(curved, builder.fdiv(slope, bend), _all(0.0))
-        store(builder, height, scores, into)
-        store(builder, builder.fadd(where, vertex), places, into)
+    at, azimuths, apart, to, step = scalars(context, builder, signature, arguments)
+    curve = builder.gep(numbers, [at])
+    height, place = load(builder, scores, to, LANES), load(builder, places, to, LANES)
+    store(builder, _refined(builder, curve, azimuths, height, place), places, to)
+    whole = _entries(builder, place)
+    window = builder.sub(builder.mul(apart, INDEX(2)), INDEX(1))
+    with cgutils.for_range(builder, window, intp=INDEX) as loop:
+        off = builder.add(builder.sub(loop.index, apart), INDEX(1))
+        for where in _round(builder, whole, off, azimuths):
+            builder.store(FLOAT(float("nan")), builder.gep(curve, [where]))
+    high, bins = _local_maximum(builder, curve, azimuths)
+    store(builder, high, scores, builder.add(to, step))
+    store(builder, _refined(builder, curve, azimuths, high, bins), places, builder.add(to, step))
     return context.get_dummy_value()
 
 
-def _top(builder, numbers, at, azimuths):
-    """The greatest value of each lane, and its azimuth; of equals the first."""
-    high, place = _variables(builder, load(builder, numbers, at, LANES), _all(0.0))
+def _local_maximum(builder, curve, azimuths):
+    """The highest value above 0 that both neighbours are lower than, 0 where there is none, and its azimuth."""
+    last = builder.sub(azimuths, INDEX(1))
+    ends = [load(builder, curve, _lanes(builder, n), LANES) for n in (last, INDEX(0))]
+    before, here, high, place, number = _variables(builder, *ends, *[_all(0.0)] * 3)
     with cgutils.for_range(builder, azimuths, intp=INDEX) as loop:
-        here = load(builder, numbers, builder.add(at, builder.mul(loop.index, INDEX(LANES))), LANES)
-        best = builder.load(high)
-        _replace(builder, builder.fcmp_ordered(">", here, best), (high, here), (place, _number(builder, loop.index)))
+        inside = builder.icmp_signed("<", loop.index, last)
+        following = builder.select(inside, builder.add(loop.index, INDEX(1)), INDEX(0))
+        after = load(builder, curve, _lanes(builder, following), LANES)
+        value, bins = builder.load(here), builder.load(number)
+        taken = [builder.fcmp_ordered(">", value, other) for other in (builder.load(before), after, builder.load(high))]
+        _replace(builder, builder.and_(builder.and_(*taken[:2]), taken[2]), (high, value), (place, bins))
+        builder.store(value, before)
+        builder.store(after, here)
+        builder.store(builder.fadd(bins, _all(1.0)), number)
     return builder.load(high), builder.load(place)
 
 
-def _beside(builder, numbers, at, azimuths, near, first):
-    """Both peaks: height, azimuth, the values before and after."""
-    height, place = first
-    last = builder.sub(azimuths, INDEX(1))
-    ends = load(builder, numbers, at, LANES), load(builder, numbers, builder.add(at, _lanes(builder, last)), LANES)
-    before, here = _variables(builder, ends[1], ends[0])
-    left, right, high, where, left2, right2 = _variables(builder, *[_all(0.0)] * 6)
-    # Bins are far apart where their distance differs from half of the whole by less than this.
-    half = builder.fmul(_number(builder, azimuths), _all(0.5))
-    least = builder.fsub(half, spread(builder, builder.fptrunc(near, FLOAT), LANES))
-    with cgutils.for_range(builder, azimuths, intp=INDEX) as loop:
-        following = builder.select(
-            builder.icmp_signed("<", loop.index, last), builder.add(loop.index, INDEX(1)), INDEX(0)
-        )
-        after = load(builder, numbers, builder.add(at, _lanes(builder, following)), LANES)
-        earlier, value, bins = builder.load(before), builder.load(here), _number(builder, loop.index)
-        _replace(builder, builder.fcmp_ordered("==", bins, place), (left, earlier), (right, after))
-        apart = _absolute(builder, builder.fsub(_absolute(builder, builder.fsub(bins, place)), half))
-        beaten = _larger(builder, _larger(builder, earlier, after), builder.load(high))
-        taken = builder.and_(builder.fcmp_ordered("<", apart, least), builder.fcmp_ordered(">", value, beaten))
-        _replace(builder, taken, (high, value), (where, bins), (left2, earlier), (right2, after))
-        builder.store(value, before)
-        builder.store(after, here)
-    second = [builder.load(kept) for kept in (high, where, left2, right2)]
-    return (height, place, builder.load(left), builder.load(right)), second
+def _refined(builder, curve, azimuths, height, place):
+    """Azimuths at the tops of parabolas through values and their neighbours."""
+    whole = _entries(builder, place)
+    left, right = (_gathered(builder, curve, _round(builder, whole, INDEX(off), azimuths)) for off in (-1, 1))
+    bend = builder.fadd(builder.fsub(left, builder.fadd(height, height)), right)
+    slope = builder.fmul(_all(0.5), builder.fsub(left, right))
+    curved = builder.fcmp_ordered("<", bend, _all(0.0))
+    return builder.fadd(place, builder.select(curved, builder.fdiv(slope, bend), _all(0.0)))
+
+
+def _entries(builder, place):
+    """Azimuths, whole numbers, of each lane."""
+    whole = builder.fptosi(place, ir.VectorType(LANE, LANES))
+    return [builder.sext(builder.extract_element(whole, LANE(n)), INDEX) for n in range(LANES)]
+
+
+def _round(builder, whole, off, azimuths):
+    """Where, flat, the numbers lie that are so many bins off, of each lane."""
+    found = []
+    for n, one in enumerate(whole):
+        bins = builder.add(one, off)
+        for bad, back in (
+            (builder.icmp_signed("<", bins, INDEX(0)), azimuths),
+            (builder.icmp_signed(">=", bins, azimuths), builder.neg(azimuths)),
+        ):
+            bins = builder.select(bad, builder.add(bins, back), bins)
+        found.append(builder.add(_lanes(builder, bins), INDEX(n)))
+    return found
+
+
+def _gathered(builder, numbers, places):
+    values = ir.Constant(VECTOR, ir.Undefined)
+    for n, where in enumerate(places):
+        values = builder.insert_element(values, builder.load(builder.gep(numbers, [where])), LANE(n))
+    return values
 
 
 def _variables(builder, *values):
@@ -284,19 +356,5 @@ def _all(value):
     return ir.Constant(VECTOR, [FLOAT(value)] * LANES)
 
 
-def _number(builder, index):
-    return spread(builder, builder.sitofp(index, FLOAT), LANES)
-
-
 def _lanes(builder, index):
     return builder.mul(index, INDEX(LANES))
-
-
-def _larger(builder, a, b):
-    return builder.select(builder.fcmp_ordered(">", a, b), a, b)
-
-
-def _absolute(builder, value):
-    bits = ir.VectorType(LANE, LANES)
-    unsigned = builder.and_(builder.bitcast(value, bits), ir.Constant(bits, [2**31 - 1] * LANES))
-    return builder.bitcast(unsigned, VECTOR)
