@@ -145,7 +145,7 @@ def _coefficients(crystal, zones, optics, rings, valid, sampling_deg, power) -> 
         part = slice(first, first + len(polar))
         spectrum = torch.fft.fft(polar) * used.T
         polar = torch.fft.ifft(spectrum).real
-        norms[:, part] = ((polar[:, whole] ** 2).sum(dim=-1) @ radius[whole])[:, None]
+        norms[:, part] = (polar.square().sum(dim=-1) @ (radius * whole))[:, None]
         if visible is not None:
             norm2 = torch.fft.rfft(polar[:, partly] ** 2)
             norms[0, part] += torch.fft.irfft((visible * norm2.conj()).sum(dim=1), rings.azimuths)
@@ -182,8 +182,9 @@ def _polar_templates(crystal, zones, optics, rings, sampling_deg, power):
     """Yield templates on rings, raised to the power and free of ring means, (n, r, azimuth), some at a time."""
     half = int(np.ceil(rings.radius[-1] + rings.width + optics.disk_px + 2))
     weights, _ = polar_map(rings, (2 * half + 1, 2 * half + 1))
+    reflections = _reflections(crystal, optics, half)
     for start in range(0, len(zones), _CHUNK):
-        images = draw(crystal, zones[start : start + _CHUNK], optics, half, sampling_deg)
+        images = _drawn(reflections, zones[start : start + _CHUNK], optics, half, sampling_deg)
         polar = np.ascontiguousarray((weights @ images.T).T).reshape(-1, len(rings.radius), rings.azimuths)
         polar = torch.from_numpy(raised(polar, power))
         yield polar - polar.mean(dim=-1, keepdim=True)
@@ -191,8 +192,15 @@ def _polar_templates(crystal, zones, optics, rings, sampling_deg, power):
 
 def draw(crystal: Crystal, zones: np.ndarray, optics: Optics, half: int, sampling_deg: float) -> np.ndarray:
     """Templates as float32 images (n, (2 half + 1)²), each standing for a cell of the grid of zone axes."""
-    size = 2 * half + 1
-    g, strength, length = rods(crystal, half * optics.pixel, optics.wavelength, optics.thickness, optics.intensity)
+    return _drawn(_reflections(crystal, optics, half), zones, optics, half, sampling_deg)
+
+
+def _reflections(crystal: Crystal, optics: Optics, half: int) -> tuple:
+    return rods(crystal, half * optics.pixel, optics.wavelength, optics.thickness, optics.intensity)
+
+
+def _drawn(reflections: tuple, zones: np.ndarray, optics: Optics, half: int, sampling_deg: float) -> np.ndarray:
+    (g, strength, length), size = reflections, 2 * half + 1
     half_width = np.hypot(optics.alpha, np.deg2rad(sampling_deg) / 2)
     images = np.zeros((len(zones), size, size), np.float32)
     for image, zone in zip(images, zones, strict=True):
@@ -232,13 +240,13 @@ def prepare(polar: np.ndarray, bank: Bank) -> tuple[np.ndarray, np.ndarray]:
     """
     polar = raised(np.maximum(polar, 0, order="C"), bank.power)
     polar *= bank.valid
-    values, radius = torch.from_numpy(polar), torch.from_numpy(bank.radius)
-    whole = values.square().sum(dim=2) @ radius
-    mean = values.sum(dim=2) / torch.from_numpy(bank.valid).sum(dim=1).clamp_min(1)
-    values -= mean[..., None] * torch.from_numpy(bank.valid)
-    energy = values.square().sum(dim=2) @ radius
+    values, valid, radius = (torch.from_numpy(part) for part in (polar, bank.valid, bank.radius))
+    whole = torch.linalg.vector_norm(values, dim=2).square() @ radius
+    mean = values.sum(dim=2) / valid.sum(dim=1).clamp_min(1)
+    values.sub_(mean[..., None]).mul_(valid)
+    energy = torch.linalg.vector_norm(values, dim=2).square() @ radius
     usable = energy > _FLAT**2 * whole
-    values *= torch.where(usable, energy.rsqrt(), 0)[:, None, None]
+    values.mul_(torch.where(usable, energy.rsqrt(), 0)[:, None, None])
     return polar, usable.numpy()
 
 
