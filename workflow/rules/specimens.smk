@@ -133,7 +133,7 @@ rule study_atomic_part:
         code=code("study_atomic_part"),
         specimens=lambda wildcards: PARTS[wildcards.part],
         optics=OPTICS,
-        doses=[50000, 5000, 500],
+        doses=[50000, 5000, 500, 50, 5],
         seed=1,
     message:
         "{wildcards.part}, {wildcards.angstrom} Å: image by masks and classically"

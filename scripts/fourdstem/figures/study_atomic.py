@@ -105,18 +105,19 @@ def _talk(rows, folder):
 def _wall(rows, folder):
     """Draw shifts across the wall as found and in truth, one panel per species, a colour per thickness."""
     species = list(dict.fromkeys(row[1] for row in rows))
-    fig = Canvas(figsize=(4.2 * len(species), 3.0), layout="constrained")
+    fig = Canvas(figsize=(3.7 * len(species), 3.0), layout="constrained")
     for ax, name in zip(np.atleast_1d(fig.subplots(1, len(species))), species, strict=True):
         mine = [row for row in rows if row[1] == name]
         for i, thick in enumerate(sorted({row[0] for row in mine})):
-            x, many, found, _, scatter, true = np.array([row[2:] for row in mine if row[0] == thick], float).T
+            x, many, found, _, scatter, true = np.array([row[2:8] for row in mine if row[0] == thick], float).T
             error = np.nan_to_num(scatter) / np.sqrt(np.maximum(many, 1))
             label = f"{thick / 10:g} nm"
             ax.errorbar(x, 100 * found, 100 * error, fmt="o", ms=3, lw=0.8, color=PALETTE[i], label=label)
         order = np.argsort(x)
         ax.plot(x[order], 100 * true[order], ".", ms=9, mfc="none", mec=INK, label="truth")
         ax.axhline(0, lw=0.6, color=FAINT)
-        ax.set(title=f"{name} columns", xlabel="distance across the wall / Å", ylabel="shift along c / pm")
+        title = name if " " in name else f"{name} columns"
+        ax.set(title=title, xlabel="distance across the wall / Å", ylabel="shift along c / pm")
         ax.spines[["top", "right"]].set_visible(False)
     fig.axes[-1].legend()
     return save(fig, folder, "atomic_wall", _CAPTIONS["atomic_wall"])
@@ -138,7 +139,8 @@ _CAPTIONS = {
     ),
     "atomic_wall": (
         "Shifts of columns across a 180° wall of lead titanate, found in images by masks that were learned in the "
-        "domain at the right, against the truth. Dots are means over columns that repeat along the wall, bars their "
+        "domain at the right, against the truth; “O against Pb”: how far oxygen lies from the middle of its two leads, "
+        "a measure of the polarisation. Dots are means over columns that repeat along the wall, bars their "
         "standard error."
     ),
 }

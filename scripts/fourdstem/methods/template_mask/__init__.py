@@ -12,12 +12,16 @@ import numpy as np
 from fourdstem.cube import Cube
 from fourdstem.errors import InputError
 from fourdstem.geometry import corrected_to_recorded
-from fourdstem.methods.template_mask import claims, classical, masks, results, scene, stream
+from fourdstem.methods.template_mask import claims, classical, masks, polarisation, results, scene, stream
+from fourdstem.methods.template_mask.polarisation import TABLE_NAMES, table_rows
 from fourdstem.methods.template_mask.results import COLUMN_NAMES, Fitted, column_rows
 from fourdstem.methods.template_mask.scene import Scene
-from fourdstem.methods.template_mask.settings import Params, Result, Template
+from fourdstem.methods.template_mask.settings import Params, Polarisation, Result, Template
 
-__all__ = ["COLUMN_NAMES", "Params", "Result", "Template", "column_rows", "compute", "mask_of", "summary"]
+__all__ = [
+    "COLUMN_NAMES", "TABLE_NAMES", "Params", "Polarisation", "Result", "Template", "column_rows", "compute", "mask_of",
+    "summary", "table_rows",
+]  # fmt: skip
 
 ONE_ELECTRON = 0.1  # by how much the gain may differ from 1 where counts are split like electrons
 FEWEST_POSITIONS = 64
@@ -56,6 +60,7 @@ def compute(
     InputError
         If templates, CIF or scan do not fit each other, or counts cannot be split.
     """
+    polarisation.read(params)
     step = _step(cube)
     plain = stream.open_source(cube)
     matrix = cube.correction.matrix if cube.correction.matrix is not None else corrected_to_recorded(1, 0, 0, False)
@@ -66,7 +71,7 @@ def compute(
     source = replace(plain, bin_px=size, seed=params.seed)
     fitted = _images(shared, source, beam_radius_px, learned or {})
     notes = [*shared.prepared.notes, *_warnings(params, source, positions, cube)]
-    return results.gather(shared, source, shown, fitted, notes)
+    return polarisation.added(results.gather(shared, source, shown, fitted, notes), params, step)
 
 
 def _step(cube: Cube) -> np.ndarray:

@@ -1,29 +1,20 @@
 """What masks and classical images are worth on scans whose columns are known, as rows of a table."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import curve_fit
 from scipy.spatial import cKDTree
 
 from fourdstem.calibration import Acquisition, wavelength_angstrom
 from fourdstem.cube import Correction, Cube
 from fourdstem.errors import InputError
 from fourdstem.methods import template_mask
-from fourdstem.methods.template_mask import claims, classical, columns, sites, stream
+from fourdstem.methods.template_mask import claims, columns, sites, stream
 from fourdstem.schema import build
 
 COLUMNS = ("specimen", "angstrom", "electrons", "species", "image", "metric", "value")
-WALL_COLUMNS = (
-    "angstrom", "species", "site_x_angstrom", "columns", "shift_y_angstrom", "shift_x_angstrom", "scatter_y_angstrom",
-    "true_shift_y_angstrom",
-)  # fmt: skip
 SPECIES = ("Fe", "P", "O", "Li")
 SAME_ANGSTROM = 0.7  # a found column belongs to a true one no farther away
-LONE_ANGSTROM = 1.0  # columns farther than this from others have a peak of their own
-REACH_ANGSTROM = 0.8  # of the shift of a column across a wall
-DOMAIN_FROM = 0.7  # of the scan along x: what lies beyond is one domain
-MOST_LOST = 0.5  # of the columns; a wall is not fitted to fewer than the rest
 
 
 @dataclass(frozen=True)
@@ -250,108 +241,6 @@ def errors(scan: Scan, element: str, site, place) -> dict:
         told |= {"rms_pm": float(np.sqrt((error**2).mean())), "mean_y_pm": error[:, 0].mean()}
         told["mean_x_pm"] = error[:, 1].mean()
     return told
-
-
-# ---- a wall -----------------------------------------------------------------------------------------------------
-
-
-def wall(key: tuple, scan: Scan, middle, domain, threads: int) -> tuple[list[tuple], list[tuple]]:
-    """Return rows of the table, and rows of columns, of a 180° wall, by masks learned in the domain right of it.
-
-    Parameters
-    ----------
-    middle, domain : list of tuple
-        As ``scan.truth``, of the crystal as it is in the middle of the wall and in that domain.
-    """
-    shape, step = scan.counts.shape[:2], np.array(scan.step)
-    ideal, right = (replace(scan, truth=rows) for rows in (middle, domain))
-    lone = {"Pb": (ideal.columns("Pb"), right.columns("Pb")), "O": (_lone_oxygen(ideal), _lone_oxygen(right))}
-    pictures = {s: sites.gaussians(p / step, 0.35, shape, step) for s, (_, p) in lone.items()}
-    area = [0, shape[0], round(DOMAIN_FROM * shape[1]), shape[1]]
-    blocks = [{"species": s, "file": "-", "width_angstrom": 0.35, "region": area} for s in lone]
-    params = build(template_mask.Params, {"templates": blocks})
-    found = template_mask.compute(scan.cube(threads), params, scan.radius_px, pictures=pictures)
-    shown = classical.make(stream.open_source(scan.cube(threads)), scan.radius_px, step)
-    rows, table = [], []
-    for k, species in enumerate(found.species):
-        place = lone[species][0] / step
-        inside = ((place > 3) & (place < np.array(shape) - 4)).all(axis=1)
-        site = place[inside] * step
-        images = {"joined mask": found.joined_image[k].astype(float), "mask": found.image[k].astype(float)}
-        images |= {n: _upright(shown[n], pictures[species]) for n in classical.NAMES if not n.startswith("centre")}
-        for image, picture in images.items():
-            got, _ = columns.positions(picture, 1.0, _tops(picture, place[inside], step), step, 0.35)
-            told = _walled(scan, species, site, got * step)
-            rows += [(*key, species, image, metric, value) for metric, value in told.items()]
-            if image == "mask":
-                table += _wall_rows(key[1], scan, species, site, got * step)
-        rows.append((*key, species, "mask", "pull", found.pull[k]))
-    return rows, table
-
-
-def _tops(picture: np.ndarray, place: np.ndarray, step) -> np.ndarray:
-    """Return the brightest position within `REACH_ANGSTROM` of each place, px: columns lie beside their sites there."""
-    grid = np.indices(picture.shape).reshape(2, -1).T
-    near = cKDTree(grid * step).query_ball_point(place * step, REACH_ANGSTROM)
-    return np.array([grid[sorted(n)[int(np.argmax(picture.reshape(-1)[sorted(n)]))]] for n in near], float)
-
-
-def _lone_oxygen(scan: Scan) -> np.ndarray:
-    """Return oxygen columns without another column within 1 Å: those that do not share theirs with titanium."""
-    others = np.concatenate([scan.columns(e) for e in ("Pb", "Ti")])
-    place = scan.columns("O")
-    return place[cKDTree(others).query(place)[0] > LONE_ANGSTROM]
-
-
-def _upright(image: np.ndarray, template: np.ndarray) -> np.ndarray:
-    return image if claims.correlation(image, template) > 0 else -image
-
-
-def _true_shift(scan: Scan, element: str, site: np.ndarray) -> np.ndarray:
-    """Return how far along y the true column lies from each unshifted site, Å."""
-    true = scan.columns(element)
-    off = true[None] - site[:, None]
-    near = np.where(np.abs(off[..., 1]) < 0.05, np.abs(off[..., 0]), np.inf)
-    return off[np.arange(len(site)), near.argmin(axis=1), 0]
-
-
-def _walled(scan: Scan, element: str, site, place) -> dict:
-    """Return errors of shifts along y, and where the wall is and how wide, by what was found and in truth."""
-    true = _true_shift(scan, element, site)
-    moved = (place - site)[:, 0]
-    good = np.isfinite(moved)
-    if good.sum() < 6:
-        return {"found": good.mean()}
-    error = 100 * (moved - true)[good]
-    told = {"found": good.mean(), "rms_pm": float(np.sqrt((error**2).mean())), "mean_y_pm": error.mean()}
-    if np.ptp(true) > 0.1 and good.mean() > MOST_LOST:
-        told["share_of_shift"] = float(np.polyfit(true[good], moved[good], 1)[0])
-        for name, values in (("", moved[good]), ("true_", true[good])):
-            told |= {f"{name}{k}": v for k, v in _profile(site[good, 1], values).items()}
-    return told
-
-
-def _profile(x: np.ndarray, shift: np.ndarray) -> dict:
-    """Fit ``a + b tanh((x - x0) / w)`` to shifts across a wall."""
-    start = (0.0, 0.5 * np.sign(np.corrcoef(x, shift)[0, 1]), float(x.mean()), 4.0)
-    try:
-        (_, b, middle, width), _ = curve_fit(
-            lambda u, a, b, m, w: a + b * np.tanh((u - m) / w), x, shift, start, maxfev=5000
-        )
-    except RuntimeError:
-        return {}
-    return {"wall_angstrom": middle, "wall_half_width_angstrom": abs(width), "domain_shift_angstrom": abs(b)}
-
-
-def _wall_rows(angstrom, scan: Scan, element: str, site, place) -> list[tuple]:
-    """Return a row per distance from the wall: mean of the columns that repeat along it, and their scatter."""
-    true, moved, rows = _true_shift(scan, element, site), place - site, []
-    for x in np.unique(np.round(site[:, 1], 3)):
-        own = (np.round(site[:, 1], 3) == x) & np.isfinite(moved).all(axis=1)
-        if own.any():
-            scatter = moved[own, 0].std(ddof=1) if own.sum() > 1 else np.nan
-            rows.append((angstrom, element, x, int(own.sum()), *moved[own].mean(axis=0), scatter, true[own].mean()))
-    return rows
 
 
 def rounded(rows: list[tuple]) -> list[tuple]:

@@ -152,13 +152,17 @@ def _noise(source: stream.Source) -> tuple[float, float]:
     return gain, np.nan_to_num(known.readout_noise_counts) ** 2 * source.bin_px**2
 
 
-def _pulls(scene: Scene, ahead, behind, shape) -> np.ndarray:
+def _pulls(scene: Scene, images, ahead, behind) -> np.ndarray:
     """Return how far peaks follow templates shifted ahead and behind; images (species, scan_y, scan_x)."""
     given = (scene.step, scene.params.shift_angstrom, scene.params.core_angstrom)
-    species = scene.prepared.species
-    return np.array(
-        [columns.pull(a, b, s.columns(shape), *given) for a, b, s in zip(ahead, behind, species, strict=True)]
-    )
+    place = [_start(scene, k, image) for k, image in enumerate(images)]
+    return np.array([columns.pull(a, b, p, *given) for a, b, p in zip(ahead, behind, place, strict=True)])
+
+
+def _start(scene: Scene, k: int, image) -> np.ndarray:
+    """Return where the columns of a species are looked for, (column, 2) in px: sites, or the brightest within reach."""
+    site, reach = scene.prepared.species[k].columns(image.shape), scene.prepared.template[k].search_angstrom
+    return columns.tops(image, site, scene.step, reach) if reach else site
 
 
 def _joined(scene: Scene, source: stream.Source, fitted: Fitted, places: Places) -> dict:
@@ -175,7 +179,7 @@ def _joined(scene: Scene, source: stream.Source, fitted: Fitted, places: Places)
     image, empty, ahead, behind = made.image.reshape(4, many, *fair.shape[1:])
     variance = np.broadcast_to(made.variance[:many, None, None], image.shape)
     found = judged(scene, np.concatenate([image, empty, fair[2 * many : 3 * many]]), variance, places)
-    pull = _pulls(scene, ahead, behind, image.shape[1:])
+    pull = _pulls(scene, image, ahead, behind)
     talk = np.array([[claims.correlation(a, t) for t in scene.raw[:many]] for a in image])
     return {
         "joined_image": image.astype(np.float32),
@@ -197,7 +201,7 @@ def gather(scene: Scene, source: stream.Source, shown, fitted: Fitted, notes: li
     raw, places = scene.raw[: 3 * many], cores_of(scene, shape)
     variance = variance_of(source, fitted)
     fair = fitted.images.fair
-    pull = _pulls(scene, fair[3 * many : 4 * many], fair[4 * many : 5 * many], shape)
+    pull = _pulls(scene, fair[:many], fair[3 * many : 4 * many], fair[4 * many : 5 * many])
     against = _against_classical(shown, raw[:many], places.own)
     free = source.pixels / (2 if scene.params.symmetrise else 1)  # opposite pixels count as one
     return Result(
@@ -304,11 +308,13 @@ def _columns(scene: Scene, shown, fair, variance, pull, best, shape) -> dict:
         place = one.columns(shape)
         found = sigma = np.full((len(place), 2), np.nan)
         if np.abs(pull[k]) <= params.largest_pull:
-            found, sigma = columns.positions(fair[k], variance[k], place, scene.step, params.core_angstrom)
+            given = (scene.step, params.core_angstrom, _start(scene, k, fair[k]))
+            found, sigma = columns.positions(fair[k], variance[k], place, *given)
             found[_in_control(scene, k, place)] = np.nan
         other = shown[best[k]] if best[k] else np.zeros(shape)
         bright = 1.0 if claims.correlation(other, scene.question.template[k]) > 0 else -1.0
-        rival, _ = columns.positions(bright * other, 1.0, place, scene.step, params.core_angstrom)
+        given = (scene.step, params.core_angstrom, _start(scene, k, bright * other))
+        rival, _ = columns.positions(bright * other, 1.0, place, *given)
         for key, value in zip(rows, (np.full(len(place), k), place, found, sigma, rival), strict=True):
             rows[key].append(value)
     joined = {key: np.concatenate(value) for key, value in rows.items()}
