@@ -9,7 +9,7 @@ from fourdstem.calibration import Acquisition, wavelength_angstrom
 from fourdstem.cube import Correction, Cube
 from fourdstem.errors import InputError
 from fourdstem.methods import template_mask
-from fourdstem.methods.template_mask import claims, columns, sites, stream
+from fourdstem.methods.template_mask import claims, overlaps, sites, stream
 from fourdstem.schema import build
 
 COLUMNS = ("specimen", "angstrom", "electrons", "species", "image", "metric", "value")
@@ -179,21 +179,27 @@ def _against_vacancies(key, picture, variance, core, filled, area) -> list[tuple
 
 
 def elsewhere(key: tuple, whole: Scan, other: Scan, crystal, threads: int) -> list[tuple]:
-    """Return rows of lithium's contrast in another crystal that has none, by the mask learned on the whole one."""
-    found = imaged(whole, crystal, threads, False)
-    k = found.species.index("Li")
-    weights = found.mask[k].reshape(-1, 1)
-    source = stream.open_source(other.cube(threads))
-    picture, _ = stream.images(source, weights)
-    variance, _ = stream.images(source, weights**2)
-    everything = np.concatenate([other.columns(e) for e in ("Fe", "P", "O")]) / other.step
+    """Return rows of lithium's contrast in another crystal that has none, by masks learned on the whole one."""
+    rows = []
     known = [(e, y * other.cell[0] / whole.cell[0], x * other.cell[1] / whole.cell[1], n) for e, y, x, n in whole.truth]
     site = Scan(other.counts, other.step, other.radius_px, known, other.cell).columns("Li") / other.step
+    everything = np.concatenate([other.columns(e) for e in ("Fe", "P", "O")]) / other.step
     core = sites.cores(site, everything, other.counts.shape[:2], np.array(other.step), 0.35, 0.8)
-    there = claims.contrast(picture[0], variance[0], core, np.ones(core.label.shape, bool), False)
-    share = there.value / found.contrast[k]
-    told = {"contrast": found.contrast[k], "vacancy_contrast": there.value, "vacancy_sigma": there.sigma}
-    return [(*key, "Li", "mask", metric, value) for metric, value in (told | {"vacancy_share": share}).items()]
+    source = stream.open_source(other.cube(threads))
+    for partial in (False, True):
+        found = imaged(whole, crystal, threads, partial)
+        k, name = found.species.index("Li"), "partial mask" if partial else "mask"
+        weights = found.mask[k].reshape(-1, 1)
+        picture, _ = stream.images(source, weights)
+        variance, _ = stream.images(source, weights**2)
+        there = claims.contrast(picture[0], variance[0], core, np.ones(core.label.shape, bool), False)
+        own = _cores(whole, found, k)
+        seen = claims.contrast(found.image[k], found.image_sigma[k] ** 2, own, np.ones(own.label.shape, bool), True)
+        statement, _ = claims.judge(seen, claims.NOTHING, there, True, 0.01)
+        told = {"contrast": seen.value, "vacancy_contrast": there.value, "vacancy_sigma": there.sigma}
+        told |= {"vacancy_share": there.value / seen.value, "statement": statement}
+        rows += [(*key, "Li", name, metric, value) for metric, value in told.items()]
+    return rows
 
 
 # ---- positions --------------------------------------------------------------------------------------------------
@@ -211,22 +217,37 @@ def displaced(key: tuple, scan: Scan, crystal, threads: int) -> list[tuple]:
         for k, species in enumerate(found.species):
             site = found.column_site_px[found.column_species == k].astype(float)
             images = {name: found.column_position_px[found.column_species == k].astype(float)}
-            images[f"joined {name}"] = columns.positions(found.joined_image[k], 1.0, site, scan.step, 0.35)[0]
+            given = (site, found.column_site_px.astype(float), scan.step, 0.35, 0.35)
+            images[f"joined {name}"] = overlaps.positions(found.joined_image[k].astype(float), 1.0, *given)[0]
             if not partial:
-                images |= _classical_positions(found, site, k, scan.step)
-            for image, place in images.items():
-                told = errors(scan, species, site * scan.step, place * scan.step)
-                rows += [(*key, species, image, metric, value) for metric, value in told.items()]
+                images |= _classical_positions(found, k, given)
+            if np.isfinite(found.shared_pull[k]):
+                rows.append((*key, species, name, "shared_pull", found.shared_pull[k]))
+            rows += _told(key, scan, species, site, images)
     return rows
 
 
-def _classical_positions(found, site, k: int, step) -> dict:
+def _told(key, scan: Scan, species: str, site, images: dict) -> list[tuple]:
+    """Return rows of errors of all columns, and of those that share a peak with one of their own species."""
+    shared = np.isin(
+        np.arange(len(site)), np.concatenate([[], *overlaps.groups(site, scan.step, overlaps.MERGED * 0.35)])
+    )
+    rows = []
+    for image, place in images.items():
+        for prefix, kept in (("", np.ones(len(site), bool)), ("shared_", shared), ("lone_", ~shared)):
+            if kept.any() and (shared.any() or not prefix):
+                told = errors(scan, species, site[kept] * scan.step, place[kept] * scan.step)
+                rows += [(*key, species, image, prefix + metric, value) for metric, value in told.items()]
+    return rows
+
+
+def _classical_positions(found, k: int, given) -> dict:
     """Return the columns in every classical image but the two components of a deflection."""
     out = {}
     for j, name in enumerate(found.classical_name):
         if not name.startswith("centre_of_mass"):
             sign = 1.0 if found.classical_cross_talk[j, k] > 0 else -1.0
-            out[name] = columns.positions(sign * found.classical_image[j].astype(float), 1.0, site, step, 0.35)[0]
+            out[name] = overlaps.positions(sign * found.classical_image[j].astype(float), 1.0, *given)[0]
     return out
 
 

@@ -185,6 +185,9 @@ class Result:
     lattice_angstrom: np.ndarray | None = quantity("vector yx", "Å", "lattice vectors in the scan", default=None)
     registration: float | None = quantity("", "", "correlation of the CIF's picture with the image", default=None)
     note: str = quantity("", "", "what to know of this job", default="")
+    shared_pull: np.ndarray | None = quantity(
+        "species", "", "pull of columns that share a peak and are fitted together", default=None
+    )
     polarisation_name: tuple | None = quantity("pair", "", "what is measured against what", default=None)
     polarisation_pair: np.ndarray | None = quantity("cage", "", "index of the pair", default=None)
     polarisation_column: np.ndarray | None = quantity(
