@@ -8,6 +8,7 @@ from fourdstem.figures.style import FAINT, INK, PALETTE, save, styled
 OURS = {"mask": PALETTE[0], "partial mask": PALETTE[4], "joined mask": PALETTE[5], "joined partial mask": PALETTE[1]}
 LIMIT = "limit of masks"
 SPECIES = ("Fe", "P", "O", "Li")
+FAILED = 3.0  # contrast to noise below which an image is taken to have failed
 
 
 def draw(rows, wall_rows, folder) -> list:
@@ -51,10 +52,11 @@ def _dose(rows, folder):
     """Draw contrast to noise against dose at the largest thickness."""
     table = _table(rows, "contrast_to_noise")
     thick = max(key[0] for key in table)
-    return _panels(table, "electrons per pattern", 1.0, lambda d: (thick, d), folder, "atomic_dose", log=True)
+    refused = [row[2] for row in rows if row[:2] == ("lifepo4", thick) and row[5] == "refused"]
+    return _panels(table, "electrons per pattern", 1.0, lambda d: (thick, d), folder, "atomic_dose", True, refused)
 
 
-def _panels(table: dict, label: str, scale: float, fixed, folder, name: str, log: bool):
+def _panels(table: dict, label: str, scale: float, fixed, folder, name: str, log: bool, refused=()):
     along = sorted({key[1 if log else 0] for key in table})
     fig = Canvas(figsize=(9.6, 2.9), layout="constrained")
     for ax, species in zip(fig.subplots(1, len(SPECIES)), SPECIES, strict=True):
@@ -70,12 +72,15 @@ def _panels(table: dict, label: str, scale: float, fixed, folder, name: str, log
         bound = _series(table, along, key, [LIMIT])
         ax.plot(np.array(along) * scale, bound, ":", lw=1.2, color=FAINT, label="limit of masks of one position")
         ax.set(title=species, xlabel=label)
-        ax.set_ylim(0.3 if log else 0, None)
+        ax.set_ylim(0.7 if log else 0, None)
         if log:
             ax.set(xscale="log", yscale="log")
+            ax.axhline(FAILED, lw=0.6, color=FAINT)
+            if refused:
+                ax.plot(refused, np.full(len(refused), 1.0), "x", ms=5, color=INK, label="no lattice found")
         ax.spines[["top", "right"]].set_visible(False)
     fig.axes[0].set_ylabel("contrast to counting noise")
-    fig.legend(*fig.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=7)
+    fig.legend(*fig.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=7, fontsize=7)
     return save(fig, folder, name, _CAPTIONS[name])
 
 
@@ -130,7 +135,8 @@ _CAPTIONS = {
         "deflections and joined masks draw on neighbours."
     ),
     "atomic_dose": (
-        "The same at the largest thickness against dose. A missing point: the crystal could not be registered."
+        "The same at the largest thickness against dose. Crosses: no lattice stands above noise in the image to which "
+        "the crystal is registered, so that there is no template. The thin line is a contrast of three times the noise."
     ),
     "atomic_talk": (
         "Correlation of each image with its own template (up) and, of the other species' templates, with the one that "
