@@ -7,9 +7,10 @@ import pytest
 from template_scans import RADIUS, cube_of, disk, settings
 
 from fourdstem import config as configuration
+from fourdstem import crystal
 from fourdstem.errors import ConfigError, InputError
 from fourdstem.methods import template_mask
-from fourdstem.methods.template_mask import columns, polarisation
+from fourdstem.methods.template_mask import columns, polarisation, registration
 from fourdstem.methods.template_mask import wall as wall_rows
 from fourdstem.methods.template_mask.sites import gaussians
 
@@ -166,3 +167,43 @@ def check_fails(config):
     with pytest.raises(ConfigError) as caught:
         configuration.check(config)
     return caught.value
+
+
+# ---- a polar crystal laid over one of two domains ----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def polar():
+    return crystal.read_cif("config/cif/PbTiO3.cif", "PbTiO3")
+
+
+def laid(cell, sense):
+    """The crystal on the scan, its polar axis up or down."""
+    return registration.Registration(cell, sense * cell.basis, np.array([0.9, 1.1]), 1.0, None, 0)
+
+
+def test_columns_that_are_alone_have_no_other_element_near(polar):
+    cell = registration.project(polar, (0, 1, 0))
+    one = laid(cell, 1)
+    every, alone = (one.sites(8, SHAPE, STEP, alone=only) for only in (False, True))
+    other = np.concatenate([one.sites(number, SHAPE, STEP) for number in (22, 82)])
+    near = np.linalg.norm((alone[:, None] - other) * STEP, axis=2).min()
+    assert near > 1.5
+    assert len(alone) == pytest.approx(2 / 3 * len(every), rel=0.1)
+    assert len(one.sites(22, SHAPE, STEP, alone=True)) == 0
+    assert len(one.sites(22, SHAPE, STEP)) > 0
+
+
+@pytest.mark.parametrize(("area", "sense"), [((0, SHAPE[0], 48, SHAPE[1]), 1), ((0, SHAPE[0], 0, 48), -1)])
+def test_the_region_tells_in_which_sense_a_polar_crystal_lies(polar, area, sense):
+    cell = registration.project(polar, (0, 1, 0))
+    image = np.zeros(SHAPE)
+    for side, here in ((1, slice(48, None)), (-1, slice(0, 48))):
+        drawn = [n**1.6 * gaussians(laid(cell, side).sites(n, SHAPE, STEP), 0.35, SHAPE, STEP) for n in (82, 22, 8)]
+        image[:, here] = sum(drawn)[:, here]
+    found = registration.register(image, polar, (0, 1, 0), STEP, False, 0, area)
+    site, true = found.sites(22, SHAPE, STEP), laid(cell, sense).sites(22, SHAPE, STEP)
+    inner = ((site >= 2) & (site < np.array(SHAPE) - 3)).all(axis=1) & (site[:, 1] >= area[2]) & (site[:, 1] < area[3])
+    apart = np.linalg.norm((site[inner][:, None] - true) * STEP, axis=2).min(axis=1)
+    assert inner.sum() >= 10
+    assert np.median(apart) < 0.08  # the other sense lies 0.31 Å away

@@ -18,6 +18,7 @@ LARGEST_STRAIN = 0.12
 EXPECTED_STRAIN = 0.01
 BRIGHT = 0.35  # of the brightest column: what the distortion is fitted to
 SMALLEST_AGREEMENT = 0.5
+ALONE_ANGSTROM = 0.7  # columns nearer than this have one peak
 SAME_ANGSTROM = 0.05  # atoms nearer than this along the beam are one column
 
 
@@ -84,9 +85,20 @@ class Registration:
     order: int
 
     def sites(self, number: int, shape, step, alone: bool = False) -> np.ndarray:
-        """Return the columns that hold an element (alone), (n, 2) in px, those just beyond the scan included."""
-        chosen = [k for k, a in enumerate(self.cell.atoms) if number in a and not (alone and len(a) > 1)]
-        return self.all_sites(chosen, shape, step)
+        """Return the columns that hold an element, (n, 2) in px, those just beyond the scan included.
+
+        Parameters
+        ----------
+        alone : bool
+            Only those without another element in them or nearer than `ALONE_ANGSTROM`.
+        """
+        chosen = [k for k, a in enumerate(self.cell.atoms) if number in a and not (alone and self._crowded(k))]
+        return self.all_sites(chosen, shape, step) if chosen else np.zeros((0, 2))
+
+    def _crowded(self, k: int) -> bool:
+        part = self.cell.place @ np.linalg.inv(self.cell.basis)
+        near = np.linalg.norm(((part - part[k] + 0.5) % 1 - 0.5) @ self.cell.basis, axis=1) < ALONE_ANGSTROM
+        return len({number for atoms, here in zip(self.cell.atoms, near, strict=True) if here for number in atoms}) > 1
 
     def all_sites(self, chosen, shape, step) -> np.ndarray:
         """Return some of the cell's columns all over the scan, likewise."""

@@ -14,7 +14,7 @@ class Template:
     species: str = setting("", "Name of the species in results and figures.")
     element: str | None = setting(None, "Columns that hold this element, projected from a CIF along `zone_axis`.")
     phase: str | None = setting(None, "Phase of the element; null: the sample's first.")
-    alone: bool = setting(False, "Only columns that hold no other element.")
+    alone: bool = setting(False, "Only columns with no other element in them or within 0.7 Å.")
     sublattice: int | None = setting(
         None, "Columns found in `image` instead: 0 = the brightest sublattice, 1 = the next.", minimum=0, maximum=99
     )

@@ -143,11 +143,13 @@ def _element_sites(one: Template, crystal: Crystal, laid, shape, step) -> np.nda
     if one.element not in known:
         found = f"element {one.element} of template {one.species}, which {crystal.name} does not hold"
         raise _wrong(found, f"one of {', '.join(known)}", "Correct the element.")
-    number = atomic_number(one.element)
-    if one.alone and not any(set(atoms) == {number} for atoms in laid.cell.atoms):
-        found = f"no column of {one.element} alone along the zone axis of {crystal.name}, for template {one.species}"
-        raise _wrong(found, "an element that has columns of its own", "Remove `alone`, or look along another axis.")
-    return laid.sites(number, shape, step, one.alone)
+    found = laid.sites(atomic_number(one.element), shape, step, one.alone)
+    if not len(found):
+        said = f"no column of {one.element} apart from others along the zone axis of {crystal.name}"
+        raise _wrong(
+            f"{said}, for template {one.species}", "a column of its own", "Remove `alone`, or look along another axis."
+        )
+    return found
 
 
 def _group(one: Template, groups: list[np.ndarray]) -> np.ndarray:
