@@ -231,9 +231,9 @@ def _columns_caption(found, step, times: int) -> str:
     return (
         "<b>Columns against their sites.</b> Dots: sites in the template; arrows "
         f"from there to the peak in the image, {times} times enlarged; crosses: columns without a position. Only "
-        "species whose peaks do not follow a "
-        "shifted template (pull) have positions. Look for arrows that turn from one part of the scan to another; those "
-        "that repeat with the cell are neighbours, which draw peaks nearer than their width, and counting noise does "
+        "species whose peaks do not follow a shifted template (pull) have positions; columns of one species that share "
+        "a peak are fitted together. Look for arrows that turn from one part of the scan to another; those that repeat "
+        "with the cell are neighbours, which draw peaks nearer than their width, and counting noise does "
         f"not tell. {'; '.join(lines)}. All columns: template_mask.csv."
     )
 
