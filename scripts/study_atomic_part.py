@@ -4,7 +4,7 @@ from fourdstem.stage import stage
 
 with stage(snakemake) as job:
     from fourdstem import crystal, specimens, study
-    from fourdstem.methods.template_mask import examine
+    from fourdstem.methods.template_mask import examine, wall
 
     olivine = crystal.read_cif(job.input.cif, "LiFePO4")
     optics, doses, seed = dict(job.params.optics), list(job.params.doses), job.params.seed
@@ -22,7 +22,7 @@ with stage(snakemake) as job:
     rows, columns, threads = [], [], job.threads
     if job.wildcards.part == "wall":
         ideal = [specimens.without_wall(polarisation) for polarisation in (0.0, 1.0)]
-        rows, columns = examine.wall(("wall", angstrom, doses[0]), scan("wall", doses[0], 400), *ideal, threads)
+        rows, columns = wall.wall(("wall", angstrom, doses[0]), scan("wall", doses[0], 400), *ideal, threads)
     else:
         for electrons in doses:
             whole = scan("lifepo4", electrons)
@@ -34,4 +34,4 @@ with stage(snakemake) as job:
         rows += examine.displaced(("displaced", angstrom, doses[0]), beside, olivine, threads)
         rows += examine.elsewhere(("fepo4", angstrom, doses[0]), whole, other, olivine, threads)
     study.write_table(job.output.table, [examine.COLUMNS, *examine.rounded(rows)])
-    study.write_table(job.output.columns, [examine.WALL_COLUMNS, *examine.rounded(columns)])
+    study.write_table(job.output.columns, [wall.COLUMNS, *examine.rounded(columns)])

@@ -30,3 +30,4 @@ with stage(snakemake) as job:
             file.write(found)
         rows = method.column_rows(found, cube.acquisition.scan_step_angstrom)
         io.write_table(job.output.table, method.COLUMN_NAMES, rows)
+        io.write_table(job.output.vectors, method.TABLE_NAMES, method.table_rows(found))

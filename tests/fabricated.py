@@ -212,7 +212,7 @@ def _template_mask(shape, detector):
     rng = np.random.default_rng(1)
     kinds = template_mask.Result.__dataclass_fields__
     sizes = {"species": 2, "scan_y": shape[0], "scan_x": shape[1], "detector_y": detector, "detector_x": detector}
-    sizes |= {"classical": 3, "column": 5, "yx": 2, "vector": 2}
+    sizes |= {"classical": 3, "column": 5, "yx": 2, "vector": 2, "pair": 1, "cage": 3}
     values = {name: rng.normal(size=[sizes[a] for a in kinds[name].metadata["axes"]]) for name in kinds}
     names = {"species": ("Fe", "Li"), "statement": ("detected", "not seen"), "reason": ("it shows < 3", "it does not")}
     names |= {"classical_best": ("bright_field", "integrated_centre_of_mass"), "note": "few positions"}
@@ -220,6 +220,9 @@ def _template_mask(shape, detector):
     site = rng.uniform(0, 1, (5, 2)) * (np.array(shape) - 1)
     place = np.where(np.arange(5)[:, None] < 3, site + 0.3, np.nan)
     columns = {"column_species": np.array([0, 0, 0, 1, 1]), "column_site_px": site, "column_position_px": place}
+    columns |= {"polarisation_name": ("Fe against Li",), "polarisation_pair": np.zeros(3, int)}
+    columns |= {"polarisation_column": np.arange(3), "polarisation_centre_px": site[:3]}
+    columns |= {"polarisation_sigma_pm": np.abs(values["polarisation_sigma_pm"])}
     return template_mask.Result(**{**values, **names, **columns, "detector_bin": 2, "registration": 0.8})
 
 

@@ -28,6 +28,7 @@ DRAW = {
     "template_mask_masks": figures.template_mask.masks,
     "template_mask_numbers": figures.template_mask.numbers,
     "template_mask_columns": figures.template_mask.columns,
+    "template_mask_polarisation": figures.template_mask.polarisation,
     "orientation_ipf": figures.orientation.ipf_maps,
     "orientation_trust": figures.orientation.trust,
     "orientation_phase": figures.orientation.phases,

@@ -178,5 +178,7 @@ def test_the_table_of_species_says_what_is_claimed_and_against_which_null(values
     found = sample.template_mask
     for word in ("Fe", "Li", "detected", "not seen", f"{found.pull[0]:.2f}", f"{found.correlation[1]:.2f}"):
         assert word in said
-    assert "template_mask" in report.sections(sample)
+    assert {"template_mask", "polarisation"} <= report.sections(sample)
+    unasked = dataclasses.replace(found, polarisation_name=None)
+    assert "polarisation" not in report.sections(dataclasses.replace(sample, template_mask=unasked))
     assert "template_mask" not in report.sections(dataclasses.replace(sample, template_mask=None))

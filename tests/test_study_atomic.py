@@ -6,7 +6,7 @@ from template_scans import disk
 
 from fourdstem import study
 from fourdstem.figures import study_atomic as figures
-from fourdstem.methods.template_mask import examine
+from fourdstem.methods.template_mask import columns, examine, wall
 from fourdstem.methods.template_mask.settings import Result
 from fourdstem.methods.template_mask.sites import gaussians
 
@@ -62,7 +62,7 @@ def test_errors_of_positions_are_those_that_were_put_in(scan):
 
 def test_a_wall_is_found_where_it_was_put():
     x = np.linspace(0, 18, 10)
-    told = examine._profile(x, 0.02 + 0.46 * np.tanh((x - 9.3) / 4.0))
+    told = wall._profile(x, 0.02 + 0.46 * np.tanh((x - 9.3) / 4.0))
     assert told["wall_angstrom"] == pytest.approx(9.3, abs=1e-3)
     assert told["wall_half_width_angstrom"] == pytest.approx(4.0, abs=1e-2)
     assert told["domain_shift_angstrom"] == pytest.approx(0.46, abs=1e-3)
@@ -71,7 +71,7 @@ def test_a_wall_is_found_where_it_was_put():
 def test_columns_beside_their_sites_are_found_by_the_brightest_position_near(scan):
     place = np.array([[20.0, 20.0]])
     picture = gaussians(np.array([[22.0, 19.0]]), 0.35, (48, 54), np.array(STEP))
-    np.testing.assert_array_equal(examine._tops(picture, place, np.array(STEP)), [[22.0, 19.0]])
+    np.testing.assert_array_equal(columns.tops(picture, place, np.array(STEP), 0.8), [[22.0, 19.0]])
 
 
 def test_tables_of_thicknesses_become_one_with_numbers_as_numbers(tmp_path):
@@ -93,7 +93,7 @@ def test_figures_are_drawn_and_the_same_to_the_byte_when_made_twice(tmp_path):
             for image in images:
                 told = {"contrast_to_noise": rng.uniform(1, 99), "own": rng.uniform(), "cross_talk": rng.uniform()}
                 rows += [("lifepo4", thick, dose, species, image, k, v) for k, v in told.items()]
-    walls = [(50.0, s, x, 4, 0.1 * x, 0.0, 0.01, 0.09 * x) for s in ("Pb", "O") for x in range(5)]
+    walls = [(50.0, s, x, 4, 0.1 * x, 0.0, 0.01, 0.09 * x, 0.01) for s in ("Pb", "O", "O against Pb") for x in range(5)]
     figures.draw(rows, walls, tmp_path)
     made = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     assert {f"atomic_{n}.{k}" for n in ("thickness", "dose", "talk", "wall") for k in ("png", "pdf")} <= set(made)

@@ -6,6 +6,7 @@ from scipy import stats
 from template_scans import RADIUS, STEP, columns, compute, cube_of, noise, picture, settings, specimen
 
 from fourdstem import formats
+from fourdstem.calibration import Acquisition
 from fourdstem.errors import InputError
 from fourdstem.methods import template_mask
 from fourdstem.methods.template_mask import claims, classical, lattice, masks, sites, stream
@@ -356,3 +357,12 @@ def test_pictures_are_read_from_images_and_hdf5_whatever_its_suffix_and_what_is_
     ):
         with pytest.raises(InputError, match=match):
             formats.read_picture(tmp_path / name, dataset)
+
+
+def test_a_disk_that_was_measured_too_small_has_the_radius_that_convergence_and_pixel_give():
+    known = Acquisition(beam_energy_kev=200, convergence_mrad=22, detector_pixel_inv_angstrom=0.07)
+    radius, notes = template_mask._radius(known, 7.2)
+    assert radius == pytest.approx(12.53, abs=0.01)
+    assert "measured to have a radius of 7.2 px, but convergence and pixel give 12.5 px" in notes[0]
+    assert template_mask._radius(known, 12.0) == (12.0, [])
+    assert template_mask._radius(Acquisition(convergence_mrad=22), 7.2) == (7.2, [])

@@ -197,7 +197,23 @@ def _check_templates(config: dict, name: str) -> list[str]:
             mistakes += _missing_file(place, "file", path)
     names = [str(entry.get("species")) for entry in found]
     twice = sorted({n for n in names if names.count(n) > 1})
-    return mistakes + [f"{where}: two templates are named {_short(n)}; give each its own species" for n in twice]
+    mistakes += [f"{where}: two templates are named {_short(n)}; give each its own species" for n in twice]
+    return mistakes + _check_polarisation(settings(config, name, "template_mask")["polarisation"], names, where)
+
+
+def _check_polarisation(pairs: list, names: list[str], where: str) -> list[str]:
+    """Say which pairs name a species without a template, the same one twice, or a charge without its volume."""
+    mistakes = []
+    for pair in pairs:
+        place = f"{where}: polarisation of {_short(pair.get('species'))} against {_short(pair.get('against'))}"
+        for key in ("species", "against"):
+            if pair.get(key) is not None and pair[key] not in names:
+                mistakes.append(f"{place}: {key} {shown(pair[key])} has no template{_did_you_mean(pair[key], names)}")
+        if pair.get("species") == pair.get("against"):
+            mistakes.append(f"{place}: name another species to measure against")
+        if (pair.get("born_charge") is None) != (pair.get("volume_cubic_angstrom") is None):
+            mistakes.append(f"{place}: give born_charge and volume_cubic_angstrom together, or neither")
+    return mistakes
 
 
 def _check_roi(where: str, roi) -> list[str]:

@@ -48,7 +48,7 @@ def build_schema() -> dict:
     """Return the JSON schema of the whole configuration."""
     params = {stage: json_schema(_method(stage).Params) for stage in (*SETTINGS, *GENERAL, "simulate", "scan")}
     scan = params["scan"]["properties"]
-    params["template_mask"]["properties"]["templates"]["items"] = _template()
+    _add_blocks(params["template_mask"]["properties"])
     sample = {
         "name": {**NAME, "description": "Folder of its results; letters, digits, - and _."},
         "file": {"type": "string", "description": "The raw file."},
@@ -87,10 +87,16 @@ def build_schema() -> dict:
     }
 
 
-def _template() -> dict:
-    block = {**json_schema(_method("template_mask").Template), "required": ["species"]}
-    block["properties"]["species"] = {**NAME, "description": block["properties"]["species"]["description"]}
-    return block
+def _add_blocks(properties: dict) -> None:
+    """Add what the blocks of template_mask hold; species have names as samples have."""
+    for key, kind, named in (
+        ("templates", "Template", ("species",)),
+        ("polarisation", "Polarisation", ("species", "against")),
+    ):
+        block = {**json_schema(getattr(_method("template_mask"), kind)), "required": list(named)}
+        for one in named:
+            block["properties"][one] = {**NAME, "description": block["properties"][one]["description"]}
+        properties[key]["items"] = block
 
 
 def _names(item: dict, **more) -> dict:
@@ -155,8 +161,9 @@ def config_readme(schema: dict) -> str:
         title = {"acquisition": "samples[].acquisition", "simulate": "samples[].simulate"}.get(name, name)
         parts.append(_table(title, definition["properties"], definition["description"]))
         if name == "template_mask":
-            block = definition["properties"]["templates"]["items"]
-            parts.append(_table("template_mask.templates[]", block["properties"], block["description"]))
+            for key in ("templates", "polarisation"):
+                block = definition["properties"][key]["items"]
+                parts.append(_table(f"template_mask.{key}[]", block["properties"], block["description"]))
     return "\n".join(parts)
 
 
@@ -209,6 +216,8 @@ NaN means "not measured", -1 "no label". Counts are as recorded; positions are (
 | `{sample}/orientation/{source}.ang`, `.ctf`, `_orix.h5` | orientation map for other programs: docs/frames.md |
 | `{sample}/grains/{source}.csv`, `{source}_boundaries.csv` | grains; classes of boundaries, with lengths |
 | `{sample}/template_mask.csv` | atom columns: sites, positions where they may be believed, displacements |
+| `{sample}/template_mask_polarisation.csv` | displacements of columns from the middle of their neighbours, with \
+uncertainties (pm), and µC/cm² where a charge was given |
 | `{sample}/evaluation.csv` | success against known truth, where it is known |
 | `{sample}/provenance/*.json` | one sidecar per job: inputs, outputs, settings, versions, leaked modules, time |
 | `{sample}/logs/` | what each job said |

@@ -159,6 +159,7 @@ rule template_mask:
     output:
         result="results/{sample}/template_mask.h5",
         table="results/{sample}/template_mask.csv",
+        vectors="results/{sample}/template_mask_polarisation.csv",
         sidecar="results/{sample}/provenance/template_mask.json",
     log:
         "results/{sample}/logs/template_mask.log",

@@ -7,7 +7,7 @@ SPECIMENS = ("lifepo4", "half", "fepo4", "displaced", "wall")
 PARTS = {"olivine": SPECIMENS[:-1], "wall": ("wall",)}
 STUDIED = [f"olivine_{t}A" for t in (50, 200, 400, 700)]
 STUDIED += [f"wall_{t}A" for t in (50, 100, 200)]
-PHONONS = 2  # configurations that are averaged
+PHONONS = {"wall": 6}  # configurations that are averaged; of all others 2
 OPTICS = {
     "energy_kev": 200,
     "convergence_mrad": 22,
@@ -47,12 +47,15 @@ rule multislice:
 
 rule specimen:
     input:
-        parts=expand(
-            "specimens/parts/{{specimen}}_{phonons}.npy", phonons=range(PHONONS)
+        parts=lambda wildcards: expand(
+            "specimens/parts/{specimen}_{phonons}.npy",
+            specimen=wildcards.specimen,
+            phonons=range(PHONONS.get(wildcards.specimen, 2)),
         ),
-        sidecars=expand(
-            "specimens/provenance/multislice_{{specimen}}_{phonons}.json",
-            phonons=range(PHONONS),
+        sidecars=lambda wildcards: expand(
+            "specimens/provenance/multislice_{specimen}_{phonons}.json",
+            specimen=wildcards.specimen,
+            phonons=range(PHONONS.get(wildcards.specimen, 2)),
         ),
     output:
         patterns="specimens/{specimen}.npy",
@@ -133,7 +136,7 @@ rule study_atomic_part:
         code=code("study_atomic_part"),
         specimens=lambda wildcards: PARTS[wildcards.part],
         optics=OPTICS,
-        doses=[50000, 5000, 500],
+        doses=[50000, 5000, 500, 150, 50, 15, 5],
         seed=1,
     message:
         "{wildcards.part}, {wildcards.angstrom} Å: image by masks and classically"

@@ -8,6 +8,7 @@ from fourdstem.figures.style import FAINT, INK, PALETTE, save, styled
 OURS = {"mask": PALETTE[0], "partial mask": PALETTE[4], "joined mask": PALETTE[5], "joined partial mask": PALETTE[1]}
 LIMIT = "limit of masks"
 SPECIES = ("Fe", "P", "O", "Li")
+FAILED = 3.0  # contrast to noise below which an image is taken to have failed
 
 
 def draw(rows, wall_rows, folder) -> list:
@@ -51,10 +52,11 @@ def _dose(rows, folder):
     """Draw contrast to noise against dose at the largest thickness."""
     table = _table(rows, "contrast_to_noise")
     thick = max(key[0] for key in table)
-    return _panels(table, "electrons per pattern", 1.0, lambda d: (thick, d), folder, "atomic_dose", log=True)
+    refused = [row[2] for row in rows if row[:2] == ("lifepo4", thick) and row[5] == "refused"]
+    return _panels(table, "electrons per pattern", 1.0, lambda d: (thick, d), folder, "atomic_dose", True, refused)
 
 
-def _panels(table: dict, label: str, scale: float, fixed, folder, name: str, log: bool):
+def _panels(table: dict, label: str, scale: float, fixed, folder, name: str, log: bool, refused=()):
     along = sorted({key[1 if log else 0] for key in table})
     fig = Canvas(figsize=(9.6, 2.9), layout="constrained")
     for ax, species in zip(fig.subplots(1, len(SPECIES)), SPECIES, strict=True):
@@ -70,12 +72,15 @@ def _panels(table: dict, label: str, scale: float, fixed, folder, name: str, log
         bound = _series(table, along, key, [LIMIT])
         ax.plot(np.array(along) * scale, bound, ":", lw=1.2, color=FAINT, label="limit of masks of one position")
         ax.set(title=species, xlabel=label)
-        ax.set_ylim(0.3 if log else 0, None)
+        ax.set_ylim(0.7 if log else 0, None)
         if log:
             ax.set(xscale="log", yscale="log")
+            ax.axhline(FAILED, lw=0.6, color=FAINT)
+            if refused:
+                ax.plot(refused, np.full(len(refused), 1.0), "x", ms=5, color=INK, label="no lattice found")
         ax.spines[["top", "right"]].set_visible(False)
     fig.axes[0].set_ylabel("contrast to counting noise")
-    fig.legend(*fig.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=7)
+    fig.legend(*fig.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=7, fontsize=7)
     return save(fig, folder, name, _CAPTIONS[name])
 
 
@@ -105,18 +110,19 @@ def _talk(rows, folder):
 def _wall(rows, folder):
     """Draw shifts across the wall as found and in truth, one panel per species, a colour per thickness."""
     species = list(dict.fromkeys(row[1] for row in rows))
-    fig = Canvas(figsize=(4.2 * len(species), 3.0), layout="constrained")
+    fig = Canvas(figsize=(3.7 * len(species), 3.0), layout="constrained")
     for ax, name in zip(np.atleast_1d(fig.subplots(1, len(species))), species, strict=True):
         mine = [row for row in rows if row[1] == name]
         for i, thick in enumerate(sorted({row[0] for row in mine})):
-            x, many, found, _, scatter, true = np.array([row[2:] for row in mine if row[0] == thick], float).T
+            x, many, found, _, scatter, true = np.array([row[2:8] for row in mine if row[0] == thick], float).T
             error = np.nan_to_num(scatter) / np.sqrt(np.maximum(many, 1))
             label = f"{thick / 10:g} nm"
             ax.errorbar(x, 100 * found, 100 * error, fmt="o", ms=3, lw=0.8, color=PALETTE[i], label=label)
         order = np.argsort(x)
         ax.plot(x[order], 100 * true[order], ".", ms=9, mfc="none", mec=INK, label="truth")
         ax.axhline(0, lw=0.6, color=FAINT)
-        ax.set(title=f"{name} columns", xlabel="distance across the wall / Å", ylabel="shift along c / pm")
+        title = name if " " in name else f"{name} columns"
+        ax.set(title=title, xlabel="distance across the wall / Å", ylabel="shift along c / pm")
         ax.spines[["top", "right"]].set_visible(False)
     fig.axes[-1].legend()
     return save(fig, folder, "atomic_wall", _CAPTIONS["atomic_wall"])
@@ -129,7 +135,8 @@ _CAPTIONS = {
         "deflections and joined masks draw on neighbours."
     ),
     "atomic_dose": (
-        "The same at the largest thickness against dose. A missing point: the crystal could not be registered."
+        "The same at the largest thickness against dose. Crosses: no lattice stands above noise in the image to which "
+        "the crystal is registered, so that there is no template. The thin line is a contrast of three times the noise."
     ),
     "atomic_talk": (
         "Correlation of each image with its own template (up) and, of the other species' templates, with the one that "
@@ -138,7 +145,8 @@ _CAPTIONS = {
     ),
     "atomic_wall": (
         "Shifts of columns across a 180° wall of lead titanate, found in images by masks that were learned in the "
-        "domain at the right, against the truth. Dots are means over columns that repeat along the wall, bars their "
+        "domain at the right, against the truth; “O against Pb”: how far oxygen lies from the middle of its two leads, "
+        "a measure of the polarisation. Dots are means over columns that repeat along the wall, bars their "
         "standard error."
     ),
 }

@@ -231,8 +231,71 @@ def _columns_caption(found, step, times: int) -> str:
     return (
         "<b>Columns against their sites.</b> Dots: sites in the template; arrows "
         f"from there to the peak in the image, {times} times enlarged; crosses: columns without a position. Only "
-        "species whose peaks do not follow a "
-        "shifted template (pull) have positions. Look for arrows that turn from one part of the scan to another; those "
-        "that repeat with the cell are neighbours, which draw peaks nearer than their width, and counting noise does "
+        "species whose peaks do not follow a shifted template (pull) have positions; columns of one species that share "
+        "a peak are fitted together. Look for arrows that turn from one part of the scan to another; those that repeat "
+        "with the cell are neighbours, which draw peaks nearer than their width, and counting noise does "
         f"not tell. {'; '.join(lines)}. All columns: template_mask.csv."
+    )
+
+
+@styled
+def polarisation(sample):
+    """Draw, per pair, how columns lie against the middle of those around them, over their image and across the scan."""
+    found = sample.template_mask
+    step, names = np.asarray(sample.step or (1.0, 1.0)), found.polarisation_name
+    rows = [(np.flatnonzero(found.polarisation_pair == i), name) for i, name in enumerate(names)]
+    fig, axes = maps.panels(len(rows), (maps.BAR, maps.CHART), sample.scan_shape, sample.step, width=5.0)
+    lines = []
+    for (ax, beside), (own, name) in zip(axes, rows, strict=True):
+        good = own[np.isfinite(found.polarisation_pm[own]).all(axis=1)]
+        move, sigma = (np.asarray(v, float)[good] for v in (found.polarisation_pm, found.polarisation_sigma_pm))
+        place = np.asarray(found.polarisation_centre_px, float)[good] * step
+        image = found.image[found.column_species[found.polarisation_column[own[0]]]] if len(own) else found.image[0]
+        times = _enlarged(move / 100, np.max(step * sample.scan_shape))
+        maps.show(ax, image, sample.step, name, cmap="gray", limits=maps.span(image), label="counts")
+        (y, x), (dy, dx) = place.T, times * move.T / 100
+        style = {"width": 0.006, "angles": "xy", "scale_units": "xy", "scale": 1, "pivot": "mid", "zorder": 4}
+        ax.quiver(x, y, dx, dy, color=PALETTE[5], **style)
+        _across(beside, place, move, sigma, sample)
+        lines.append(_polarised(found, own, good, name, times))
+    return save(fig, sample.figures, "template_mask_polarisation", _polarisation_caption(lines))
+
+
+def _across(ax, place, move, sigma, sample) -> None:
+    """Draw both components with their uncertainty along the axis of the scan on which they depend more."""
+    spread = move - move.mean(axis=0) if len(move) else move
+    apart = place - place.mean(axis=0) if len(place) else place
+    along = int(np.argmax(np.abs(apart.T @ spread).max(axis=1) / (apart.std(axis=0) + 1e-9))) if len(move) else 1
+    for k, label in enumerate(("along y", "along x")):
+        style = {"fmt": "o", "ms": 3, "lw": 0.8, "color": PALETTE[(0, 1)[k]], "label": label}
+        ax.errorbar(place[:, along], move[:, k], sigma[:, k], **style)
+    ax.axhline(0, lw=0.6, color=FAINT)
+    unit = "Å" if sample.step else "px"
+    ax.set(xlabel=f"{'yx'[along]} / {unit}", ylabel="displacement / pm")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend()
+
+
+def _polarised(found, own, good, name: str, times: int) -> str:
+    if not len(good):
+        return f"{escape(name)}: none of {len(own)}"
+    length = np.linalg.norm(np.asarray(found.polarisation_pm, float)[good], axis=1)
+    sigma = np.asarray(found.polarisation_sigma_pm, float)[good]
+    text = f"{escape(name)}: {len(good)} of {len(own)}, median length {np.median(length):.1f} pm, counting noise "
+    text += f"{np.median(sigma):.1f} pm per axis, arrows {times} times enlarged"
+    charge = np.asarray(found.polarisation_uc_cm2, float)[good]
+    if np.isfinite(charge).all():
+        text += f", median share of the polarisation {np.median(np.linalg.norm(charge, axis=1)):.0f} µC/cm²"
+    return text
+
+
+def _polarisation_caption(lines: list[str]) -> str:
+    return (
+        "<b>Displacement from the middle of the neighbours</b>: how far each column lies from the middle of the "
+        "columns of another species that surround it; left over the image of the displaced species, right by component "
+        "along the axis of the scan on which they depend more, with the standard deviation that counting noise gives. "
+        "Only where all of these columns have a position (pull). Look for vectors that turn at a wall and are alike "
+        "along it: what differs between like cells by more than the bars is strain, drift, vibration, or what "
+        "neighbours do to peaks, and counting noise does not tell. "
+        f"{'; '.join(lines)}. All vectors: template_mask_polarisation.csv."
     )

@@ -166,6 +166,8 @@ def sections(sample: Sample) -> set[str]:
         found.add("overlap")
     if any(result.calibration_right is not None for result in sample.orientation.values()):
         found.add("probability")
+    if sample.template_mask and sample.template_mask.polarisation_name is not None:
+        found.add("polarisation")
     return found | ({"phases"} if sample.orientation and len(sample.crystals) > 1 else set())
 
 

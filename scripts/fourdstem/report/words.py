@@ -243,6 +243,8 @@ def methods(sample: Sample) -> Text:
 
 REFERENCES = {
     "masks": "Xie et al., Commun. Mater. 7, 124 (2026), doi:10.1038/s43246-026-01134-9.",
+    "jia": "Jia et al., Nat. Mater. 7, 57 (2008), doi:10.1038/nmat2080.",
+    "nelson": "Nelson et al., Nano Lett. 11, 828 (2011), doi:10.1021/nl1041808.",
     "nlstem": "Yang, Pierron, Kacher, Rowenhorst, arXiv:2603.30018 (2026).",
     "nlpar": "Brewick, Wright, Rowenhorst, Ultramicroscopy 200, 50 (2019), doi:10.1016/j.ultramic.2019.02.013.",
     "keenan": "Keenan, Kotula, Surf. Interface Anal. 36, 203 (2004), doi:10.1002/sia.1657.",
@@ -337,6 +339,12 @@ def _said_masks(sample: Sample, cited: list[str]) -> str:
             "Masks odd at opposite pixels, learned from the slopes of the templates, were integrated and joined with "
         )
         text += "the images by least variance at every spatial frequency. "
+    if found.polarisation_name is not None:
+        pairs = " and ".join(map(escape, found.polarisation_name))
+        text += (
+            f"Polarisation was measured as the displacement of columns from the middle of their neighbours ({pairs})"
+        )
+        text += f"{_cite(cited, 'jia')}{_cite(cited, 'nelson')}. "
     return text
 
 

@@ -9,18 +9,24 @@ from dataclasses import replace
 
 import numpy as np
 
+from fourdstem.calibration import Acquisition
 from fourdstem.cube import Cube
 from fourdstem.errors import InputError
 from fourdstem.geometry import corrected_to_recorded
-from fourdstem.methods.template_mask import claims, classical, masks, results, scene, stream
+from fourdstem.methods.template_mask import claims, classical, masks, polarisation, results, scene, stream
+from fourdstem.methods.template_mask.polarisation import TABLE_NAMES, table_rows
 from fourdstem.methods.template_mask.results import COLUMN_NAMES, Fitted, column_rows
 from fourdstem.methods.template_mask.scene import Scene
-from fourdstem.methods.template_mask.settings import Params, Result, Template
+from fourdstem.methods.template_mask.settings import Params, Polarisation, Result, Template
 
-__all__ = ["COLUMN_NAMES", "Params", "Result", "Template", "column_rows", "compute", "mask_of", "summary"]
+__all__ = [
+    "COLUMN_NAMES", "TABLE_NAMES", "Params", "Polarisation", "Result", "Template", "column_rows", "compute", "mask_of",
+    "summary", "table_rows",
+]  # fmt: skip
 
 ONE_ELECTRON = 0.1  # by how much the gain may differ from 1 where counts are split like electrons
 FEWEST_POSITIONS = 64
+RADIUS_DIFFERS = 0.2  # share by which the measured radius of the bright disk may differ from the stated one
 
 
 def compute(
@@ -39,7 +45,7 @@ def compute(
         Counts as recorded; its correction holds the descan surface, bad pixels, offset and gain.
     params : Params
     beam_radius_px : float
-        Radius of the bright disk.
+        Radius of the bright disk as measured; where what is stated of the recording contradicts it, that is taken.
     crystals : dict, optional
         ``{phase: Crystal}``.
     pictures : dict, optional
@@ -56,17 +62,30 @@ def compute(
     InputError
         If templates, CIF or scan do not fit each other, or counts cannot be split.
     """
+    polarisation.read(params)
     step = _step(cube)
     plain = stream.open_source(cube)
     matrix = cube.correction.matrix if cube.correction.matrix is not None else corrected_to_recorded(1, 0, 0, False)
-    shown = classical.make(plain, beam_radius_px, step, matrix)
+    radius, contradicted = _radius(cube.acquisition, beam_radius_px)
+    shown = classical.make(plain, radius, step, matrix)
     shared = scene.make(params, shown, step, crystals or {}, pictures or {}, learned or {})
     positions = int(shared.question.count.min())
     size = params.detector_bin or _binning(plain.cube.detector_shape, positions)
     source = replace(plain, bin_px=size, seed=params.seed)
-    fitted = _images(shared, source, beam_radius_px, learned or {})
-    notes = [*shared.prepared.notes, *_warnings(params, source, positions, cube)]
-    return results.gather(shared, source, shown, fitted, notes)
+    fitted = _images(shared, source, radius, learned or {})
+    notes = [*shared.prepared.notes, *contradicted, *_warnings(params, source, positions, cube)]
+    return polarisation.added(results.gather(shared, source, shown, fitted, notes), params, step)
+
+
+def _radius(known: Acquisition, measured: float) -> tuple[float, list[str]]:
+    """Return the radius of the bright disk in px: channelling darkens its rim, which then is measured as background."""
+    if not (known.beam_energy_kev and known.convergence_mrad and known.pixel_inv_angstrom):
+        return measured, []
+    stated = known.convergence_mrad * 1e-3 / known.wavelength_angstrom / known.pixel_inv_angstrom
+    if abs(measured - stated) <= RADIUS_DIFFERS * stated:
+        return measured, []
+    note = f"the bright disk was measured to have a radius of {measured:.1f} px, but convergence and pixel give "
+    return stated, [f"{note}{stated:.1f} px, which was taken; if that is not so, correct convergence_mrad"]
 
 
 def _step(cube: Cube) -> np.ndarray:

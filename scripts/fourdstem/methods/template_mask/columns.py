@@ -35,7 +35,17 @@ def pull(ahead, behind, columns_px, step, shift_angstrom: float, core: float) ->
     return float(moved @ np.array([1.0, 1.0]) / np.sqrt(2) / (2 * shift_angstrom))
 
 
-def positions(image, variance, columns_px, step, core: float) -> tuple[np.ndarray, np.ndarray]:
+def tops(image: np.ndarray, columns_px: np.ndarray, step, reach_angstrom: float) -> np.ndarray:
+    """Return the brightest position within reach of each column, (column, 2) in px: for columns beside their sites."""
+    step = np.asarray(step)
+    grid = np.indices(image.shape).reshape(2, -1).T
+    near = cKDTree(grid * step).query_ball_point(columns_px * step, reach_angstrom, return_sorted=True)
+    value = np.asarray(image).reshape(-1)
+    best = [grid[n][np.argmax(value[n])] if n else place for n, place in zip(near, columns_px, strict=True)]
+    return np.array(best, float).reshape(-1, 2)
+
+
+def positions(image, variance, columns_px, step, core: float, start_px=None) -> tuple[np.ndarray, np.ndarray]:
     """Fit a paraboloid at each column.
 
     Parameters
@@ -47,18 +57,20 @@ def positions(image, variance, columns_px, step, core: float) -> tuple[np.ndarra
         Å, (y, x).
     core : float
         Radius of the fit in Å; at least that of the twelve nearest positions.
+    start_px : ndarray of shape (column, 2), optional
+        Where to begin instead of the columns.
 
     Returns
     -------
     place, sigma : ndarray of shape (column, 2)
-        Peak and its standard deviation by counting noise, px; NaN where there is no peak within ``core`` of the
-        column, or the scan ends, or where two columns share one peak.
+        Peak and its standard deviation by counting noise, px; NaN where there is no peak near the start
+        (1.5 radii), or the scan ends, or where two columns share one peak.
     """
     step = np.asarray(step)
     radius = max(core, 1.9 * float(step.max()))
     variance = np.broadcast_to(np.asarray(variance, float), image.shape)
     place, sigma = (np.full((len(columns_px), 2), np.nan) for _ in range(2))
-    for i, column in enumerate(columns_px):
+    for i, column in enumerate(columns_px if start_px is None else start_px):
         at = np.array(column, float)
         for _ in range(TURNS):
             low, high = np.ceil(at - radius / step).astype(int), np.floor(at + radius / step).astype(int) + 1

@@ -1,29 +1,20 @@
 """What masks and classical images are worth on scans whose columns are known, as rows of a table."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import curve_fit
 from scipy.spatial import cKDTree
 
 from fourdstem.calibration import Acquisition, wavelength_angstrom
 from fourdstem.cube import Correction, Cube
 from fourdstem.errors import InputError
 from fourdstem.methods import template_mask
-from fourdstem.methods.template_mask import claims, classical, columns, sites, stream
+from fourdstem.methods.template_mask import claims, overlaps, sites, stream
 from fourdstem.schema import build
 
 COLUMNS = ("specimen", "angstrom", "electrons", "species", "image", "metric", "value")
-WALL_COLUMNS = (
-    "angstrom", "species", "site_x_angstrom", "columns", "shift_y_angstrom", "shift_x_angstrom", "scatter_y_angstrom",
-    "true_shift_y_angstrom",
-)  # fmt: skip
 SPECIES = ("Fe", "P", "O", "Li")
 SAME_ANGSTROM = 0.7  # a found column belongs to a true one no farther away
-LONE_ANGSTROM = 1.0  # columns farther than this from others have a peak of their own
-REACH_ANGSTROM = 0.8  # of the shift of a column across a wall
-DOMAIN_FROM = 0.7  # of the scan along x: what lies beyond is one domain
-MOST_LOST = 0.5  # of the columns; a wall is not fitted to fewer than the rest
 
 
 @dataclass(frozen=True)
@@ -188,21 +179,27 @@ def _against_vacancies(key, picture, variance, core, filled, area) -> list[tuple
 
 
 def elsewhere(key: tuple, whole: Scan, other: Scan, crystal, threads: int) -> list[tuple]:
-    """Return rows of lithium's contrast in another crystal that has none, by the mask learned on the whole one."""
-    found = imaged(whole, crystal, threads, False)
-    k = found.species.index("Li")
-    weights = found.mask[k].reshape(-1, 1)
-    source = stream.open_source(other.cube(threads))
-    picture, _ = stream.images(source, weights)
-    variance, _ = stream.images(source, weights**2)
-    everything = np.concatenate([other.columns(e) for e in ("Fe", "P", "O")]) / other.step
+    """Return rows of lithium's contrast in another crystal that has none, by masks learned on the whole one."""
+    rows = []
     known = [(e, y * other.cell[0] / whole.cell[0], x * other.cell[1] / whole.cell[1], n) for e, y, x, n in whole.truth]
     site = Scan(other.counts, other.step, other.radius_px, known, other.cell).columns("Li") / other.step
+    everything = np.concatenate([other.columns(e) for e in ("Fe", "P", "O")]) / other.step
     core = sites.cores(site, everything, other.counts.shape[:2], np.array(other.step), 0.35, 0.8)
-    there = claims.contrast(picture[0], variance[0], core, np.ones(core.label.shape, bool), False)
-    share = there.value / found.contrast[k]
-    told = {"contrast": found.contrast[k], "vacancy_contrast": there.value, "vacancy_sigma": there.sigma}
-    return [(*key, "Li", "mask", metric, value) for metric, value in (told | {"vacancy_share": share}).items()]
+    source = stream.open_source(other.cube(threads))
+    for partial in (False, True):
+        found = imaged(whole, crystal, threads, partial)
+        k, name = found.species.index("Li"), "partial mask" if partial else "mask"
+        weights = found.mask[k].reshape(-1, 1)
+        picture, _ = stream.images(source, weights)
+        variance, _ = stream.images(source, weights**2)
+        there = claims.contrast(picture[0], variance[0], core, np.ones(core.label.shape, bool), False)
+        own = _cores(whole, found, k)
+        seen = claims.contrast(found.image[k], found.image_sigma[k] ** 2, own, np.ones(own.label.shape, bool), True)
+        statement, _ = claims.judge(seen, claims.NOTHING, there, True, 0.01)
+        told = {"contrast": seen.value, "vacancy_contrast": there.value, "vacancy_sigma": there.sigma}
+        told |= {"vacancy_share": there.value / seen.value, "statement": statement}
+        rows += [(*key, "Li", name, metric, value) for metric, value in told.items()]
+    return rows
 
 
 # ---- positions --------------------------------------------------------------------------------------------------
@@ -220,22 +217,37 @@ def displaced(key: tuple, scan: Scan, crystal, threads: int) -> list[tuple]:
         for k, species in enumerate(found.species):
             site = found.column_site_px[found.column_species == k].astype(float)
             images = {name: found.column_position_px[found.column_species == k].astype(float)}
-            images[f"joined {name}"] = columns.positions(found.joined_image[k], 1.0, site, scan.step, 0.35)[0]
+            given = (site, found.column_site_px.astype(float), scan.step, 0.35, 0.35)
+            images[f"joined {name}"] = overlaps.positions(found.joined_image[k].astype(float), 1.0, *given)[0]
             if not partial:
-                images |= _classical_positions(found, site, k, scan.step)
-            for image, place in images.items():
-                told = errors(scan, species, site * scan.step, place * scan.step)
-                rows += [(*key, species, image, metric, value) for metric, value in told.items()]
+                images |= _classical_positions(found, k, given)
+            if np.isfinite(found.shared_pull[k]):
+                rows.append((*key, species, name, "shared_pull", found.shared_pull[k]))
+            rows += _told(key, scan, species, site, images)
     return rows
 
 
-def _classical_positions(found, site, k: int, step) -> dict:
+def _told(key, scan: Scan, species: str, site, images: dict) -> list[tuple]:
+    """Return rows of errors of all columns, and of those that share a peak with one of their own species."""
+    shared = np.isin(
+        np.arange(len(site)), np.concatenate([[], *overlaps.groups(site, scan.step, overlaps.MERGED * 0.35)])
+    )
+    rows = []
+    for image, place in images.items():
+        for prefix, kept in (("", np.ones(len(site), bool)), ("shared_", shared), ("lone_", ~shared)):
+            if kept.any() and (shared.any() or not prefix):
+                told = errors(scan, species, site[kept] * scan.step, place[kept] * scan.step)
+                rows += [(*key, species, image, prefix + metric, value) for metric, value in told.items()]
+    return rows
+
+
+def _classical_positions(found, k: int, given) -> dict:
     """Return the columns in every classical image but the two components of a deflection."""
     out = {}
     for j, name in enumerate(found.classical_name):
         if not name.startswith("centre_of_mass"):
             sign = 1.0 if found.classical_cross_talk[j, k] > 0 else -1.0
-            out[name] = columns.positions(sign * found.classical_image[j].astype(float), 1.0, site, step, 0.35)[0]
+            out[name] = overlaps.positions(sign * found.classical_image[j].astype(float), 1.0, *given)[0]
     return out
 
 
@@ -250,108 +262,6 @@ def errors(scan: Scan, element: str, site, place) -> dict:
         told |= {"rms_pm": float(np.sqrt((error**2).mean())), "mean_y_pm": error[:, 0].mean()}
         told["mean_x_pm"] = error[:, 1].mean()
     return told
-
-
-# ---- a wall -----------------------------------------------------------------------------------------------------
-
-
-def wall(key: tuple, scan: Scan, middle, domain, threads: int) -> tuple[list[tuple], list[tuple]]:
-    """Return rows of the table, and rows of columns, of a 180° wall, by masks learned in the domain right of it.
-
-    Parameters
-    ----------
-    middle, domain : list of tuple
-        As ``scan.truth``, of the crystal as it is in the middle of the wall and in that domain.
-    """
-    shape, step = scan.counts.shape[:2], np.array(scan.step)
-    ideal, right = (replace(scan, truth=rows) for rows in (middle, domain))
-    lone = {"Pb": (ideal.columns("Pb"), right.columns("Pb")), "O": (_lone_oxygen(ideal), _lone_oxygen(right))}
-    pictures = {s: sites.gaussians(p / step, 0.35, shape, step) for s, (_, p) in lone.items()}
-    area = [0, shape[0], round(DOMAIN_FROM * shape[1]), shape[1]]
-    blocks = [{"species": s, "file": "-", "width_angstrom": 0.35, "region": area} for s in lone]
-    params = build(template_mask.Params, {"templates": blocks})
-    found = template_mask.compute(scan.cube(threads), params, scan.radius_px, pictures=pictures)
-    shown = classical.make(stream.open_source(scan.cube(threads)), scan.radius_px, step)
-    rows, table = [], []
-    for k, species in enumerate(found.species):
-        place = lone[species][0] / step
-        inside = ((place > 3) & (place < np.array(shape) - 4)).all(axis=1)
-        site = place[inside] * step
-        images = {"joined mask": found.joined_image[k].astype(float), "mask": found.image[k].astype(float)}
-        images |= {n: _upright(shown[n], pictures[species]) for n in classical.NAMES if not n.startswith("centre")}
-        for image, picture in images.items():
-            got, _ = columns.positions(picture, 1.0, _tops(picture, place[inside], step), step, 0.35)
-            told = _walled(scan, species, site, got * step)
-            rows += [(*key, species, image, metric, value) for metric, value in told.items()]
-            if image == "mask":
-                table += _wall_rows(key[1], scan, species, site, got * step)
-        rows.append((*key, species, "mask", "pull", found.pull[k]))
-    return rows, table
-
-
-def _tops(picture: np.ndarray, place: np.ndarray, step) -> np.ndarray:
-    """Return the brightest position within `REACH_ANGSTROM` of each place, px: columns lie beside their sites there."""
-    grid = np.indices(picture.shape).reshape(2, -1).T
-    near = cKDTree(grid * step).query_ball_point(place * step, REACH_ANGSTROM)
-    return np.array([grid[sorted(n)[int(np.argmax(picture.reshape(-1)[sorted(n)]))]] for n in near], float)
-
-
-def _lone_oxygen(scan: Scan) -> np.ndarray:
-    """Return oxygen columns without another column within 1 Å: those that do not share theirs with titanium."""
-    others = np.concatenate([scan.columns(e) for e in ("Pb", "Ti")])
-    place = scan.columns("O")
-    return place[cKDTree(others).query(place)[0] > LONE_ANGSTROM]
-
-
-def _upright(image: np.ndarray, template: np.ndarray) -> np.ndarray:
-    return image if claims.correlation(image, template) > 0 else -image
-
-
-def _true_shift(scan: Scan, element: str, site: np.ndarray) -> np.ndarray:
-    """Return how far along y the true column lies from each unshifted site, Å."""
-    true = scan.columns(element)
-    off = true[None] - site[:, None]
-    near = np.where(np.abs(off[..., 1]) < 0.05, np.abs(off[..., 0]), np.inf)
-    return off[np.arange(len(site)), near.argmin(axis=1), 0]
-
-
-def _walled(scan: Scan, element: str, site, place) -> dict:
-    """Return errors of shifts along y, and where the wall is and how wide, by what was found and in truth."""
-    true = _true_shift(scan, element, site)
-    moved = (place - site)[:, 0]
-    good = np.isfinite(moved)
-    if good.sum() < 6:
-        return {"found": good.mean()}
-    error = 100 * (moved - true)[good]
-    told = {"found": good.mean(), "rms_pm": float(np.sqrt((error**2).mean())), "mean_y_pm": error.mean()}
-    if np.ptp(true) > 0.1 and good.mean() > MOST_LOST:
-        told["share_of_shift"] = float(np.polyfit(true[good], moved[good], 1)[0])
-        for name, values in (("", moved[good]), ("true_", true[good])):
-            told |= {f"{name}{k}": v for k, v in _profile(site[good, 1], values).items()}
-    return told
-
-
-def _profile(x: np.ndarray, shift: np.ndarray) -> dict:
-    """Fit ``a + b tanh((x - x0) / w)`` to shifts across a wall."""
-    start = (0.0, 0.5 * np.sign(np.corrcoef(x, shift)[0, 1]), float(x.mean()), 4.0)
-    try:
-        (_, b, middle, width), _ = curve_fit(
-            lambda u, a, b, m, w: a + b * np.tanh((u - m) / w), x, shift, start, maxfev=5000
-        )
-    except RuntimeError:
-        return {}
-    return {"wall_angstrom": middle, "wall_half_width_angstrom": abs(width), "domain_shift_angstrom": abs(b)}
-
-
-def _wall_rows(angstrom, scan: Scan, element: str, site, place) -> list[tuple]:
-    """Return a row per distance from the wall: mean of the columns that repeat along it, and their scatter."""
-    true, moved, rows = _true_shift(scan, element, site), place - site, []
-    for x in np.unique(np.round(site[:, 1], 3)):
-        own = (np.round(site[:, 1], 3) == x) & np.isfinite(moved).all(axis=1)
-        if own.any():
-            scatter = moved[own, 0].std(ddof=1) if own.sum() > 1 else np.nan
-            rows.append((angstrom, element, x, int(own.sum()), *moved[own].mean(axis=0), scatter, true[own].mean()))
-    return rows
 
 
 def rounded(rows: list[tuple]) -> list[tuple]:

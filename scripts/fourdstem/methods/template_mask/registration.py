@@ -18,6 +18,7 @@ LARGEST_STRAIN = 0.12
 EXPECTED_STRAIN = 0.01
 BRIGHT = 0.35  # of the brightest column: what the distortion is fitted to
 SMALLEST_AGREEMENT = 0.5
+ALONE_ANGSTROM = 0.7  # columns nearer than this have one peak
 SAME_ANGSTROM = 0.05  # atoms nearer than this along the beam are one column
 
 
@@ -83,9 +84,21 @@ class Registration:
     bend: np.ndarray | None  # coefficients (term, 2), Å
     order: int
 
-    def sites(self, number: int, shape, step) -> np.ndarray:
-        """Return the columns that hold an element, (n, 2) in px, those just beyond the scan included."""
-        return self.all_sites([k for k, a in enumerate(self.cell.atoms) if number in a], shape, step)
+    def sites(self, number: int, shape, step, alone: bool = False) -> np.ndarray:
+        """Return the columns that hold an element, (n, 2) in px, those just beyond the scan included.
+
+        Parameters
+        ----------
+        alone : bool
+            Only those without another element in them or nearer than `ALONE_ANGSTROM`.
+        """
+        chosen = [k for k, a in enumerate(self.cell.atoms) if number in a and not (alone and self._crowded(k))]
+        return self.all_sites(chosen, shape, step) if chosen else np.zeros((0, 2))
+
+    def _crowded(self, k: int) -> bool:
+        part = self.cell.place @ np.linalg.inv(self.cell.basis)
+        near = np.linalg.norm(((part - part[k] + 0.5) % 1 - 0.5) @ self.cell.basis, axis=1) < ALONE_ANGSTROM
+        return len({number for atoms, here in zip(self.cell.atoms, near, strict=True) if here for number in atoms}) > 1
 
     def all_sites(self, chosen, shape, step) -> np.ndarray:
         """Return some of the cell's columns all over the scan, likewise."""
@@ -104,7 +117,7 @@ class Registration:
         return place / step
 
 
-def register(image, crystal: Crystal, zone_axis, step, dark: bool, order: int) -> Registration:
+def register(image, crystal: Crystal, zone_axis, step, dark: bool, order: int, area=None) -> Registration:
     """Lay a crystal over an image.
 
     Parameters
@@ -116,6 +129,8 @@ def register(image, crystal: Crystal, zone_axis, step, dark: bool, order: int) -
         Columns are dark in the image.
     order : int
         Of the polynomial by which columns may leave the lattice, 0 = none.
+    area : (int, int, int, int), optional
+        Part of the scan [y0, y1, x0, x1] that tells origin and sense of the crystal: one domain of several.
 
     Raises
     ------
@@ -128,7 +143,7 @@ def register(image, crystal: Crystal, zone_axis, step, dark: bool, order: int) -
     best = None
     for mirrored in (False, True):
         cell = project(crystal, zone_axis, mirrored)
-        found = _laid(picture, cell, step)
+        found = _laid(picture, cell, step, area)
         if found is not None and (best is None or found.agreement > best.agreement + 1e-6):
             best = found
     if best is None or best.agreement < SMALLEST_AGREEMENT:
@@ -157,7 +172,7 @@ def _model(cell: Cell, limit: float):
     return index, g, wave * np.exp(-2 * np.pi**2 * BLUR_ANGSTROM**2 * (g**2).sum(axis=1))
 
 
-def _laid(picture, cell: Cell, step) -> Registration | None:
+def _laid(picture, cell: Cell, step, area) -> Registration | None:
     limit = min(1 / lattice.SHORTEST_ANGSTROM, 0.45 / step.max())
     index, g, wave = _model(cell, limit)
     angle, scale = _turn(picture, g, np.abs(wave), step)
@@ -166,7 +181,8 @@ def _laid(picture, cell: Cell, step) -> Registration | None:
     matrix = _refine(seen, g, np.abs(wave), turn, step)
     if np.abs(np.linalg.svd(matrix)[1] - 1).max() > LARGEST_STRAIN:
         return None
-    found = lattice.amplitude(seen, step, g @ matrix)
+    y0, y1, x0, x1 = area or (0, picture.shape[0], 0, picture.shape[1])
+    found = lattice.amplitude(lattice.windowed(picture[y0:y1, x0:x1]), step, g @ matrix)
     basis = cell.basis @ np.linalg.inv(matrix).T
     best = (-1.0, None, 1)
     for sign in (1, -1):  # half a turn changes no spacing
@@ -175,7 +191,7 @@ def _laid(picture, cell: Cell, step) -> Registration | None:
         if value > best[0] + 1e-9:
             best = (value, origin, sign)
     agreement, origin, sign = best
-    return Registration(cell, sign * basis, origin, agreement, None, 0)
+    return Registration(cell, sign * basis, origin + np.array([y0, x0]) * step, agreement, None, 0)
 
 
 def _turn(picture, g, weight, step) -> tuple[float, float]:

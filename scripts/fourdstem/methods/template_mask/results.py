@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fourdstem.errors import InputError
-from fourdstem.methods.template_mask import claims, classical, columns, joined, masks, sites, stream
+from fourdstem.methods.template_mask import claims, classical, columns, joined, masks, overlaps, sites, stream
 from fourdstem.methods.template_mask.scene import Scene, area_of
 from fourdstem.methods.template_mask.settings import Result, Template
 
@@ -152,13 +152,21 @@ def _noise(source: stream.Source) -> tuple[float, float]:
     return gain, np.nan_to_num(known.readout_noise_counts) ** 2 * source.bin_px**2
 
 
-def _pulls(scene: Scene, ahead, behind, shape) -> np.ndarray:
+def _pulls(scene: Scene, images, ahead, behind) -> np.ndarray:
     """Return how far peaks follow templates shifted ahead and behind; images (species, scan_y, scan_x)."""
     given = (scene.step, scene.params.shift_angstrom, scene.params.core_angstrom)
-    species = scene.prepared.species
-    return np.array(
-        [columns.pull(a, b, s.columns(shape), *given) for a, b, s in zip(ahead, behind, species, strict=True)]
-    )
+    found = []
+    for k, (one, a, b) in enumerate(zip(images, ahead, behind, strict=True)):
+        start = _start(scene, k, one)
+        place = scene.prepared.species[k].columns(one.shape) if start is None else start
+        found.append(columns.pull(a, b, place, *given))
+    return np.array(found)
+
+
+def _start(scene: Scene, k: int, image) -> np.ndarray | None:
+    """Return where columns are looked for, (column, 2) in px, where that is not at their sites."""
+    reach = scene.prepared.template[k].search_angstrom
+    return columns.tops(image, scene.prepared.species[k].columns(image.shape), scene.step, reach) if reach else None
 
 
 def _joined(scene: Scene, source: stream.Source, fitted: Fitted, places: Places) -> dict:
@@ -175,7 +183,7 @@ def _joined(scene: Scene, source: stream.Source, fitted: Fitted, places: Places)
     image, empty, ahead, behind = made.image.reshape(4, many, *fair.shape[1:])
     variance = np.broadcast_to(made.variance[:many, None, None], image.shape)
     found = judged(scene, np.concatenate([image, empty, fair[2 * many : 3 * many]]), variance, places)
-    pull = _pulls(scene, ahead, behind, image.shape[1:])
+    pull = _pulls(scene, image, ahead, behind)
     talk = np.array([[claims.correlation(a, t) for t in scene.raw[:many]] for a in image])
     return {
         "joined_image": image.astype(np.float32),
@@ -197,7 +205,7 @@ def gather(scene: Scene, source: stream.Source, shown, fitted: Fitted, notes: li
     raw, places = scene.raw[: 3 * many], cores_of(scene, shape)
     variance = variance_of(source, fitted)
     fair = fitted.images.fair
-    pull = _pulls(scene, fair[3 * many : 4 * many], fair[4 * many : 5 * many], shape)
+    pull = _pulls(scene, fair[:many], fair[3 * many : 4 * many], fair[4 * many : 5 * many])
     against = _against_classical(shown, raw[:many], places.own)
     free = source.pixels / (2 if scene.params.symmetrise else 1)  # opposite pixels count as one
     return Result(
@@ -298,17 +306,25 @@ def _against_classical(shown, raw, own: list[sites.Cores]) -> dict:
 
 def _columns(scene: Scene, shown, fair, variance, pull, best, shape) -> dict:
     """Return the table of columns; positions only where peaks do not follow the template."""
-    params = scene.params
+    params, many = scene.params, len(scene.prepared.species)
     rows = {key: [] for key in ("species", "site", "position", "sigma", "classical")}
+    known = [s.columns(shape) if s.site_px is None else s.site_px for s in scene.prepared.species]
+    everything, shared = np.concatenate(known), np.full(many, np.nan)
     for k, one in enumerate(scene.prepared.species):
         place = one.columns(shape)
         found = sigma = np.full((len(place), 2), np.nan)
+        given = (place, everything, scene.step, params.core_angstrom, one.width_angstrom)
         if np.abs(pull[k]) <= params.largest_pull:
-            found, sigma = columns.positions(fair[k], variance[k], place, scene.step, params.core_angstrom)
+            found, sigma = overlaps.positions(fair[k], variance[k], *given, _start(scene, k, fair[k]))
             found[_in_control(scene, k, place)] = np.nan
+            ahead, behind = fair[3 * many + k], fair[4 * many + k]
+            shared[k] = overlaps.pull(ahead, behind, *given[:3], one.width_angstrom, params.shift_angstrom)
+            if np.abs(shared[k]) > params.largest_pull:
+                for group in overlaps.groups(place, scene.step, overlaps.MERGED * one.width_angstrom):
+                    found[group] = sigma[group] = np.nan
         other = shown[best[k]] if best[k] else np.zeros(shape)
-        bright = 1.0 if claims.correlation(other, scene.question.template[k]) > 0 else -1.0
-        rival, _ = columns.positions(bright * other, 1.0, place, scene.step, params.core_angstrom)
+        other = (1.0 if claims.correlation(other, scene.question.template[k]) > 0 else -1.0) * other
+        rival, _ = overlaps.positions(other, 1.0, *given, _start(scene, k, other))
         for key, value in zip(rows, (np.full(len(place), k), place, found, sigma, rival), strict=True):
             rows[key].append(value)
     joined = {key: np.concatenate(value) for key, value in rows.items()}
@@ -318,6 +334,7 @@ def _columns(scene: Scene, shown, fair, variance, pull, best, shape) -> dict:
         "column_position_px": joined["position"].astype(np.float32),
         "column_sigma_px": joined["sigma"].astype(np.float32),
         "classical_position_px": joined["classical"].astype(np.float32),
+        "shared_pull": shared,
     }
 
 

@@ -14,6 +14,7 @@ class Template:
     species: str = setting("", "Name of the species in results and figures.")
     element: str | None = setting(None, "Columns that hold this element, projected from a CIF along `zone_axis`.")
     phase: str | None = setting(None, "Phase of the element; null: the sample's first.")
+    alone: bool = setting(False, "Only columns with no other element in them or within 0.7 Å.")
     sublattice: int | None = setting(
         None, "Columns found in `image` instead: 0 = the brightest sublattice, 1 = the next.", minimum=0, maximum=99
     )
@@ -27,6 +28,31 @@ class Template:
         None, "Part of the scan [y0, y1, x0, x1] that is known to lack the species.", minimum=0
     )
     learned: str | None = setting(None, "Take the mask of this species from another sample's template_mask.h5.")
+    search_angstrom: float = setting(
+        0.0,
+        "How far from their sites columns are looked for, such as across a domain wall; 0: at their sites.",
+        minimum=0,
+        maximum=5,
+    )
+
+
+@dataclass(frozen=True)
+class Polarisation:
+    """Displacement of the columns of one species from the middle of those of another that surround them."""
+
+    species: str = setting("", "Species that is displaced: oxygen, or the B-site.")
+    against: str = setting("", "Species whose columns surround it: the A-site, or oxygen.")
+    neighbours: int = setting(
+        4, "How many columns of `against` surround one: 4 of a square, 2 beside an edge.", minimum=2, maximum=12
+    )
+    born_charge: float | None = setting(
+        None,
+        "Born effective charge of what is displaced, in elementary charges (all that moves together in "
+        "`volume_cubic_angstrom`), along which its share of the polarisation is stated; null: displacements alone.",
+        minimum=-100,
+        maximum=100,
+    )
+    volume_cubic_angstrom: float | None = setting(None, "Volume that holds this charge once, Å³.", above=0, maximum=1e6)
 
 
 @dataclass(frozen=True)
@@ -89,6 +115,9 @@ class Params:
         maximum=1,
     )
     seed: int = setting(0, "Seed of the halves of counts and of wrong sites.", minimum=0, maximum=2**31)
+    polarisation: tuple[dict, ...] = setting(
+        (), "Which species is measured against which; keys: see template_mask.polarisation[]."
+    )
 
 
 @dataclass(frozen=True)
@@ -156,3 +185,24 @@ class Result:
     lattice_angstrom: np.ndarray | None = quantity("vector yx", "Å", "lattice vectors in the scan", default=None)
     registration: float | None = quantity("", "", "correlation of the CIF's picture with the image", default=None)
     note: str = quantity("", "", "what to know of this job", default="")
+    shared_pull: np.ndarray | None = quantity(
+        "species", "", "pull of columns that share a peak and are fitted together", default=None
+    )
+    polarisation_name: tuple | None = quantity("pair", "", "what is measured against what", default=None)
+    polarisation_pair: np.ndarray | None = quantity("cage", "", "index of the pair", default=None)
+    polarisation_column: np.ndarray | None = quantity(
+        "cage", "", "index of the displaced column among column_*", default=None
+    )
+    polarisation_centre_px: np.ndarray | None = quantity(
+        "cage yx",
+        "px",
+        "middle of the columns that surround one (NaN: pull too large, or one is not found)",
+        default=None,
+    )
+    polarisation_pm: np.ndarray | None = quantity("cage yx", "pm", "displacement from there", default=None)
+    polarisation_sigma_pm: np.ndarray | None = quantity(
+        "cage yx", "pm", "by counting noise of all of them", default=None
+    )
+    polarisation_uc_cm2: np.ndarray | None = quantity(
+        "cage yx", "µC/cm²", "its share of the polarisation, where charge and volume were given", default=None
+    )

@@ -102,7 +102,9 @@ def prepare(
             crystal = _crystal(one, crystals)
             if crystal.name not in laid:
                 order = params.distortion_order
-                laid[crystal.name] = registration.register(image, crystal, params.zone_axis, step, dark, order)
+                laid[crystal.name] = registration.register(
+                    image, crystal, params.zone_axis, step, dark, order, _shared_region(found, crystal.name, crystals)
+                )
                 basis, agreement = laid[crystal.name].basis, laid[crystal.name].agreement
             sites = _element_sites(one, crystal, laid[crystal.name], image.shape, step)
             species.append(Species(one.species, sites, one.width_angstrom))
@@ -130,12 +132,24 @@ def _crystal(one: Template, crystals: dict[str, Crystal]) -> Crystal:
     return crystals[name]
 
 
+def _shared_region(found: list[Template], phase: str, crystals) -> tuple | None:
+    """Return the part of the scan from which all masks of a phase are learned: the domain that its CIF describes."""
+    regions = {t.region for t in found if t.element is not None and _crystal(t, crystals).name == phase}
+    return regions.pop() if len(regions) == 1 else None
+
+
 def _element_sites(one: Template, crystal: Crystal, laid, shape, step) -> np.ndarray:
     known = registration.names(crystal)
     if one.element not in known:
         found = f"element {one.element} of template {one.species}, which {crystal.name} does not hold"
         raise _wrong(found, f"one of {', '.join(known)}", "Correct the element.")
-    return laid.sites(atomic_number(one.element), shape, step)
+    found = laid.sites(atomic_number(one.element), shape, step, one.alone)
+    if not len(found):
+        said = f"no column of {one.element} apart from others along the zone axis of {crystal.name}"
+        raise _wrong(
+            f"{said}, for template {one.species}", "a column of its own", "Remove `alone`, or look along another axis."
+        )
+    return found
 
 
 def _group(one: Template, groups: list[np.ndarray]) -> np.ndarray:
