@@ -116,16 +116,17 @@ def _mean(low: Matrix) -> float:
     return float(sum(low.map(lambda x, a, b: x.sum(axis=0, dtype=np.float64) @ along))) / (low.shape[0] * low.columns)
 
 
-def _hals(w, cross, gram, penalty: float) -> None:
-    kernels.hals(w, cross, gram.astype(np.float32), penalty, SWEEPS)
+def _hals(w, begin: int, cross, gram, penalty: float) -> None:
+    kernels.hals(w, begin, cross, gram.astype(np.float32), penalty, SWEEPS)
 
 
-def _least_squares(w, cross, gram, penalty: float) -> None:
-    w[:] = np.maximum(np.linalg.pinv(gram, hermitian=True).astype(np.float32) @ (cross - np.float32(penalty)), 0)
+def _least_squares(w, begin: int, cross, gram, penalty: float) -> None:
+    own = w[:, begin : begin + cross.shape[1]]
+    own[:] = np.maximum(np.linalg.pinv(gram, hermitian=True).astype(np.float32) @ (cross - np.float32(penalty)), 0)
 
 
-def _multiply(w, cross, gram, penalty: float) -> None:
-    kernels.multiply(w, cross, gram.astype(np.float32), penalty)
+def _multiply(w, begin: int, cross, gram, penalty: float) -> None:
+    kernels.multiply(w, begin, cross, gram.astype(np.float32), penalty)
 
 
 _UPDATES = {"hals": _hals, "als": _least_squares, "mu": _multiply}
@@ -143,7 +144,7 @@ def weigh(matrix: Matrix, w: np.ndarray, h: np.ndarray, gram: np.ndarray, update
     gram : ndarray of float64, shape (k, k)
         H Hᵀ.
     update : callable
-        ``update(w, V hᵀ, h hᵀ, penalty)`` changes the weights of a block of rows.
+        ``update(w, a, V hᵀ, h hᵀ, penalty)`` changes the weights of a block of rows, the first of which is a.
 
     Returns
     -------
@@ -155,8 +156,8 @@ def weigh(matrix: Matrix, w: np.ndarray, h: np.ndarray, gram: np.ndarray, update
     along = h if matrix.basis is None else h @ matrix.basis.T
 
     def work(x, a, b):
+        update(w, a, along @ x.T, gram, penalty)
         own = w[:, a:b]
-        update(own, along @ x.T, gram, penalty)
         return own @ x, own @ own.T
 
     cross, square = np.zeros((len(h), matrix.shape[1])), np.zeros((len(h), len(h)))
@@ -183,7 +184,7 @@ def _alternate(matrix: Matrix, w, h, update: Callable, limits, penalty: float) -
             _unit_norm(w, h)
             gram = gram_of(h)
         cross, square = weigh(matrix, w, h, gram, update, penalty)
-        update(h, cross, square, 0.0)
+        update(h, 0, cross, square, 0.0)
         gram = gram_of(h)
         now = max(matrix.squared - 2 * float(np.vdot(cross.astype(np.float64), h)) + float((square * gram).sum()), 0.0)
         cost = now if penalty == 0 else share * now + penalty * float(w.sum(dtype=np.float64))
