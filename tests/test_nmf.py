@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from peak_memory import peak_growth_mb
 
 from fourdstem.cube import Cube
 from fourdstem.errors import InputError
 from fourdstem.methods import nmf
-from fourdstem.methods.nmf import analysis, maps
+from fourdstem.methods.nmf import analysis, maps, on_device
 from fourdstem.methods.nmf.prepare import features_of, gather, prepare
 
 RADIUS = 2.0
@@ -102,6 +103,21 @@ def test_memory_and_threads_do_not_change_a_bit_of_the_result(tmp_path):
     for name in ("weight", "component", "label", "residual", "loss", "overlap", "cluster_mean"):
         assert np.array_equal(getattr(one, name), getattr(two, name), equal_nan=True), name
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_stage_for_graphics_cards_finds_the_same(tmp_path, monkeypatch):
+    """Runs on torch's CPU device where there is no card: the arithmetic is the same, the hardware is not."""
+    place, alternate, met = "cuda" if torch.cuda.is_available() else "cpu", on_device.alternate, []
+    monkeypatch.setattr(on_device, "alternate", lambda *given: met.append(given[-1]) or alternate(*given[:-1], place))
+    cube, params = Cube(film()[0]), nmf.Params(rank_range=(2, 5), starts=2)
+    own, found = (nmf.compute(cube, cube, params, RADIUS, tmp_path, device=device) for device in ("cpu", "cuda"))
+    assert len(met) == 4 * 2 + 2 and set(met) == {
+        "cuda"
+    }  # all fits, and the final one with few directions and with all
+    assert found.chosen_rank == own.chosen_rank == 3 and found.converged
+    np.testing.assert_array_equal(found.label, own.label)
+    np.testing.assert_allclose(found.weight, own.weight, atol=0.005 * own.weight.max())
+    np.testing.assert_allclose(found.loss, own.loss, rtol=1e-3)
 
 
 def test_two_halves_of_a_bent_stripe_are_two_components_and_one_cluster(tmp_path):

@@ -127,6 +127,20 @@ def test_the_path_for_graphics_cards_agrees_with_the_processor(v):
         assert np.allclose(weight @ component, own.weight @ own.component, atol=0.02 * v.max())
 
 
+def test_what_a_card_holds_of_the_rows_does_not_change_a_bit(v, monkeypatch):
+    matrix = wrap(np.tile(v, (15, 1)))
+    assert len(matrix.spans()) > 2
+    start = np.abs(np.random.default_rng(4).standard_normal((4, len(matrix.x)), np.float32)), v[:4].copy()
+    given = (matrix, *start, (1e-6, 4), 10.0, "cpu")
+    whole_there = on_device.alternate(*given)
+    monkeypatch.setattr(on_device.devices, "free_bytes", lambda device: 1e6)
+    in_turn = on_device.alternate(*given)
+    assert all(np.array_equal(a, b) for a, b in zip(whole_there, in_turn, strict=True))
+    own = nmf.solve(matrix, 4, first=(start[0].T, start[1]), tol=1e-6, max_iter=4, l1_weight=10.0)
+    assert in_turn[2] == pytest.approx(own.loss, rel=1e-5)
+    assert np.allclose(in_turn[0], own.weight, atol=1e-3 * own.weight.max())
+
+
 def test_the_kernel_solves_the_problem_of_one_row():
     draw = np.random.default_rng(3)
     h, x = draw.random((6, 40)).astype(np.float32), draw.random((3, 40)).astype(np.float32)
