@@ -38,7 +38,7 @@ def squares(v, fit):
 
 
 @pytest.mark.parametrize("rank", [3, 5, 8])
-@pytest.mark.parametrize("start", ["nndsvda", "random"])
+@pytest.mark.parametrize("start", ["nndsvda", "nndsvd", "random"])
 def test_hals_reaches_the_loss_of_scikit_learn(v, rank, start):
     fit = nmf.solve(v, rank, start=start, seed=1)
     assert fit.converged
@@ -46,6 +46,15 @@ def test_hals_reaches_the_loss_of_scikit_learn(v, rank, start):
     assert fit.weight.dtype == fit.component.dtype == np.float32
     assert squares(v, fit) == pytest.approx(fit.loss, rel=1e-4)
     assert fit.loss < 1.01 * KNOWN[f"frobenius {rank}"]
+
+
+def test_the_seed_alone_decides_where_a_random_start_begins(v):
+    one, same, other = (nmf.solve(v, 5, start="random", seed=seed, max_iter=3) for seed in (1, 1, 2))
+    assert np.array_equal(one.weight, same.weight) and np.array_equal(one.component, same.component)
+    assert not np.allclose(one.component, other.component, rtol=0.1)
+    again = [nmf.sweep(v, [5], 2, seed=seed, max_iter=3).fits[5] for seed in (1, 1, 2)]
+    assert np.array_equal(again[0][1].weight, again[1][1].weight)
+    assert not np.allclose(again[0][1].weight, again[2][1].weight, rtol=0.1)
 
 
 @pytest.mark.parametrize("method", ["als", "mu"])
