@@ -100,7 +100,8 @@ def test_curves_have_an_entry_for_every_rank(found):
 def test_memory_and_threads_do_not_change_a_bit_of_the_result(tmp_path):
     counts, _ = film()
     one, two = run(counts, tmp_path, rank=3), run(counts, tmp_path, rank=3, threads=3, memory_mb=0.5)
-    for name in ("weight", "component", "label", "residual", "loss", "overlap", "cluster_mean"):
+    compared = ("weight", "component", "label", "residual", "loss", "overlap", "cluster_mean")
+    for name in (*compared, "fidelity_by_metric", "redundancy_by_metric", "raw_match_by_metric", "stability"):
         assert np.array_equal(getattr(one, name), getattr(two, name), equal_nan=True), name
     assert list(tmp_path.iterdir()) == []
 
