@@ -5,10 +5,12 @@ Make an environment with ``pip install scikit-learn==1.9.1`` and give its Python
     PYTHONPATH=scripts python benchmarks/nmf.py --positions 65536 --detector 64 --rival PATH_TO_THAT_PYTHON
 
 scikit-learn: ``NMF(k, solver="cd", tol=1e-4, max_iter=200)``, its defaults, started by nndsvda and then at random, on
-the same float32 matrix in memory. It takes long, so that only some ranks are run (``--rival-ranks``); the time of the
-others is interpolated linearly in the rank, which it is nearly proportional to, and beyond the largest rank that ran it
-is taken to be no longer, which favours scikit-learn. Losses are computed alike for both, in
-float64, on whole patterns. ``--device cuda`` times the scan on a graphics card.
+the same float32 matrix in memory. It takes long, so that only some ranks are run (``--rival-ranks``), each fit in a
+process of its own, stopped after ``--rival-limit`` seconds and then taken for that long. What all ranks and starts
+would take is told twice: every fit taken for the fastest one that ran, which is less than it can be, and interpolated
+linearly in the rank, beyond the largest that ran no longer than there. Losses are computed alike for both, in float64,
+on whole patterns. ``--matrix`` keeps the simulated patterns in a file for the next run. ``--device cuda`` times the
+scan on a graphics card.
 """
 
 import argparse
@@ -32,13 +34,12 @@ def loss(w, h):
     rows = range(0, len(v), 1024)
     return sum(float(np.square(v[a:a + 1024] - w[a:a + 1024] @ h, dtype=np.float64).sum()) for a in rows)
 
-for job in sys.argv[2:]:
-    k, s = map(int, job.split(":"))
-    begin = time.perf_counter(), time.process_time()
-    model = NMF(k, init="random" if s else "nndsvda", solver="cd", tol=1e-4, max_iter=200, random_state=s)
-    w = model.fit_transform(v)
-    took = time.perf_counter() - begin[0], time.process_time() - begin[1]
-    print(k, s, *took, model.n_iter_, loss(w, model.components_), flush=True)
+k, s = map(int, sys.argv[2:])
+begin = time.perf_counter(), time.process_time()
+model = NMF(k, init="random" if s else "nndsvda", solver="cd", tol=1e-4, max_iter=200, random_state=s)
+w = model.fit_transform(v)
+took = time.perf_counter() - begin[0], time.process_time() - begin[1]
+print(*took, model.n_iter_, loss(w, model.components_), flush=True)
 """
 
 
@@ -87,35 +88,53 @@ def true_loss(v, fit) -> float:
     return sum(float(np.square(one - two, dtype=np.float64).sum()) for one, two in model)
 
 
-def rival(python: str, v, jobs, threads: int):
-    """Return {(rank, start): (seconds, processor seconds, iterations, loss)} of scikit-learn."""
-    import numpy as np
+def rival(python: str, path: Path, job: tuple[int, int], threads: int, limit: float | None):
+    """Return seconds, processor seconds, iterations and loss of scikit-learn; NaN, 0 and NaN for what was stopped."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
+    environment.pop("PYTHONPATH", None)
+    command = [python, "-c", RIVAL, str(path), *map(str, job)]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=limit)
+    except subprocess.TimeoutExpired:
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        return limit, busy, 0, float("nan")
+    took, busy, iterations, cost = done.stdout.split()
+    return float(took), float(busy), int(iterations), float(cost)
 
-    with tempfile.TemporaryDirectory() as folder:
-        np.save(Path(folder) / "v.npy", v)
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
-        environment.pop("PYTHONPATH", None)
-        command = [python, "-c", RIVAL, str(Path(folder) / "v.npy"), *(f"{k}:{s}" for k, s in jobs)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    rows = [line.split() for line in done.stdout.splitlines()]
-    return {(int(k), int(s)): (float(t), float(p), int(n), float(cost)) for k, s, t, p, n, cost in rows}
 
-
-def compare(fits, seconds, v, ranks, starts: int, theirs) -> None:
-    """Print losses side by side, and both times over all ranks and starts."""
+def compare(given, fits, seconds, v, path: Path) -> None:
+    """Run scikit-learn and print losses side by side, and both times over all ranks and starts."""
     import numpy as np
 
     print('scikit-learn: NMF(solver="cd", tol=1e-4, max_iter=200); ours: hals, tol 1e-5, max_iter 1000; both float32')
-    print("rank start   loss, scikit-learn   ours / theirs   iterations   seconds (processor)")
-    for (k, s), (took, busy, iterations, cost) in theirs.items():
+    print("rank start   loss, scikit-learn   ours / theirs   iterations   seconds (processor)", flush=True)
+    theirs = {}
+    for k, s in ((k, s) for k in given.rival_ranks for s in range(given.rival_starts)):
+        theirs[k, s] = took, busy, iterations, cost = rival(given.rival, path, (k, s), given.threads, given.rival_limit)
         ratio = true_loss(v, fits[k, s]) / cost
-        print(f"{k:4d} {s:5d} {cost:20.6g} {ratio:15.5f} {iterations:12d} {took:9.1f} ({busy:.1f})")
-    known = sorted({k for k, _ in theirs})
+        line = f"{k:4d} {s:5d} {cost:20.6g} {ratio:15.5f} {iterations:12d} {took:9.1f} ({busy:.1f})"
+        print(line if iterations else f"{line}, stopped", flush=True)
+    ranks, known = sorted({k for k, _ in fits}), sorted({k for k, _ in theirs})
     mean = [[np.mean([theirs[job][i] for job in theirs if job[0] == k]) for k in known] for i in (0, 1)]
-    total = [starts * float(np.interp(ranks, known, values).sum()) for values in mean]
-    ran = f"ranks {', '.join(map(str, known))} ran, {len(theirs) // len(known)} of {starts} starts; others interpolated"
-    print(f"scikit-learn, all ranks and starts: {total[0]:.0f} s, {total[1]:.0f} s of processor time ({ran})")
-    print(f"ratio: {total[0] / seconds[0]:.1f} by the clock, {total[1] / seconds[1]:.1f} by processor time")
+    fastest = [len(fits) * min(one[i] for one in theirs.values()) for i in (0, 1)]
+    total = [given.starts * float(np.interp(ranks, known, values).sum()) for values in mean]
+    for told, how in ((fastest, "every fit as the fastest that ran"), (total, "others interpolated in the rank")):
+        print(f"scikit-learn, all ranks and starts: {told[0]:.0f} s, {told[1]:.0f} s of processor time ({how})")
+        print(f"ratio: {told[0] / seconds[0]:.1f} by the clock, {told[1] / seconds[1]:.1f} by processor time")
+
+
+def patterns(given):
+    """Return the simulated matrix and the file that holds it too, where one is wanted."""
+    import numpy as np
+
+    if given.matrix and given.matrix.exists():
+        return np.load(given.matrix)
+    v = simulate(given.positions, given.detector, given.grains, given.dose)
+    if given.matrix:
+        np.save(given.matrix, v)
+    return v
 
 
 def main() -> None:
@@ -132,9 +151,11 @@ def main() -> None:
     parser.add_argument("--rival", help="Python with scikit-learn")
     parser.add_argument("--rival-ranks", type=int, nargs="+", default=(3, 9, 20))
     parser.add_argument("--rival-starts", type=int, default=2)
+    parser.add_argument("--rival-limit", type=float, help="seconds after which one of its fits is stopped")
+    parser.add_argument("--matrix", type=Path, help="file (.npy) that keeps the patterns")
     given = parser.parse_args()
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    v = simulate(given.positions, given.detector, given.grains, given.dose)
+    v = patterns(given)
     ranks = range(given.ranks[0], given.ranks[1] + 1)
     fits, seconds, grown, error = own(v, ranks, given.starts, given.threads, given.device)
     size = v.nbytes / 2**20
@@ -144,10 +165,15 @@ def main() -> None:
     print(f"memory beside the data: {grown:.0f} MB ({1 + grown / size:.2f} times the data in all)")
     print(f"losses of the compressed patterns: off by {100 * error:.2g} % at most")
     print(f"not converged: {sum(not one.converged for one in fits.values())} of {len(fits)}")
-    if given.rival:
-        jobs = [(k, s) for k in given.rival_ranks for s in range(given.rival_starts)]
-        compare(fits, seconds, v, list(ranks), given.starts, rival(given.rival, v, jobs, given.threads))
     sys.stdout.flush()
+    if given.rival:
+        import numpy as np
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = given.matrix or Path(folder) / "v.npy"
+            if not path.exists():
+                np.save(path, v)
+            compare(given, fits, seconds, v, path)
 
 
 if __name__ == "__main__":

@@ -116,7 +116,7 @@ def study(folder, rows: slice, starts: int = 2):
     """
     patterns, mask, reference, truth = load(folder, rows)
     fits = sweep(patterns, RANKS, starts, tol=1e-5).fits
-    found = curves.gather([curves.curve(patterns, fits[k], mask=mask) for k in RANKS])
+    found = curves.measure(patterns, fits, mask=mask)
     choice = rank.choose(found, noise.visible(patterns, None))
     for k in sorted({*SHOWN, choice.rank}):
         best = min(fits[k], key=lambda fit: fit.loss)

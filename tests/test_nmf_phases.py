@@ -36,7 +36,7 @@ def test_the_phases_of_a_real_scan_are_found_and_neighbouring_settings_do_not_br
         pytest.skip("FOURDSTEM_TEST_DATA is not set")
     patterns, _, reference, truth = nmf_phases.load(Path(folder) / "sped_alculi", slice(0, 256), step=2)
     fits = sweep(patterns, (4, 6, 10), 1, tol=1e-5).fits
-    told = curves.gather([curves.curve(patterns, fits[k]) for k in fits])
+    told = curves.measure(patterns, fits)
     choice = rank.choose(told, noise.visible(patterns, None))
     assert choice.rank == 10 and "20 patterns stand out before the singular values level off" in choice.reason
     for k in (6, 10):

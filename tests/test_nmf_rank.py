@@ -85,8 +85,7 @@ def test_empty_rows_and_columns_and_too_many_columns_do_not_disturb(monkeypatch)
 def four():
     counts, mask, mixed = scan(components=4)
     fits = sweep(counts, range(2, 8), 2, tol=1e-5).fits
-    points = [curves.curve(counts, fits[k], counts, mask) for k in fits]
-    return counts, mask, mixed, fits, curves.gather(points[::-1])
+    return counts, mask, mixed, fits, curves.measure(counts, dict(reversed(fits.items())), counts, mask)
 
 
 def test_the_loss_is_the_mean_of_what_is_left(four):
@@ -142,7 +141,7 @@ def test_a_bent_crystal_counts_once():
     seen = noise.visible(counts)
     assert seen.patterns > 3
     fits = sweep(counts, range(2, 7), 2, tol=1e-5).fits
-    choice = rank.choose(curves.gather([curves.curve(counts, fits[k], counts, mask) for k in fits]), seen)
+    choice = rank.choose(curves.measure(counts, fits, counts, mask), seen)
     assert choice.rank == 3
     assert "bent" in choice.reason
 

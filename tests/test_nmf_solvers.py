@@ -38,7 +38,7 @@ def squares(v, fit):
 
 
 @pytest.mark.parametrize("rank", [3, 5, 8])
-@pytest.mark.parametrize("start", ["nndsvda", "random"])
+@pytest.mark.parametrize("start", ["nndsvda", "nndsvd", "random"])
 def test_hals_reaches_the_loss_of_scikit_learn(v, rank, start):
     fit = nmf.solve(v, rank, start=start, seed=1)
     assert fit.converged
@@ -46,6 +46,15 @@ def test_hals_reaches_the_loss_of_scikit_learn(v, rank, start):
     assert fit.weight.dtype == fit.component.dtype == np.float32
     assert squares(v, fit) == pytest.approx(fit.loss, rel=1e-4)
     assert fit.loss < 1.01 * KNOWN[f"frobenius {rank}"]
+
+
+def test_the_seed_alone_decides_where_a_random_start_begins(v):
+    one, same, other = (nmf.solve(v, 5, start="random", seed=seed, max_iter=3) for seed in (1, 1, 2))
+    assert np.array_equal(one.weight, same.weight) and np.array_equal(one.component, same.component)
+    assert not np.allclose(one.component, other.component, rtol=0.1)
+    again = [nmf.sweep(v, [5], 2, seed=seed, max_iter=3).fits[5] for seed in (1, 1, 2)]
+    assert np.array_equal(again[0][1].weight, again[1][1].weight)
+    assert not np.allclose(again[0][1].weight, again[2][1].weight, rtol=0.1)
 
 
 @pytest.mark.parametrize("method", ["als", "mu"])
@@ -127,21 +136,35 @@ def test_the_path_for_graphics_cards_agrees_with_the_processor(v):
         assert np.allclose(weight @ component, own.weight @ own.component, atol=0.02 * v.max())
 
 
+def test_what_a_card_holds_of_the_rows_does_not_change_a_bit(v, monkeypatch):
+    matrix = wrap(np.tile(v, (15, 1)))
+    assert len(matrix.spans()) > 2
+    start = np.abs(np.random.default_rng(4).standard_normal((4, len(matrix.x)), np.float32)), v[:4].copy()
+    given = (matrix, *start, (1e-6, 4), 10.0, "cpu")
+    whole_there = on_device.alternate(*given)
+    monkeypatch.setattr(on_device.devices, "free_bytes", lambda device: 1e6)
+    in_turn = on_device.alternate(*given)
+    assert all(np.array_equal(a, b) for a, b in zip(whole_there, in_turn, strict=True))
+    own = nmf.solve(matrix, 4, first=(start[0].T, start[1]), tol=1e-6, max_iter=4, l1_weight=10.0)
+    assert in_turn[2] == pytest.approx(own.loss, rel=1e-5)
+    assert np.allclose(in_turn[0], own.weight, atol=1e-3 * own.weight.max())
+
+
 def test_the_kernel_solves_the_problem_of_one_row():
     draw = np.random.default_rng(3)
     h, x = draw.random((6, 40)).astype(np.float32), draw.random((3, 40)).astype(np.float32)
     gram, cross = h @ h.T, h @ x.T
     w, same = np.zeros((6, 3), np.float32), np.zeros((6, 3), np.float32)
-    kernels.hals(w, cross, gram, 0.0, 2000)
-    kernels.hals.py_func(same, cross, gram, 0.0, 20)
+    kernels.hals(w, 0, cross, gram, 0.0, 2000)
+    kernels.hals.py_func(same, 0, cross, gram, 0.0, 20)
     fewer = np.zeros((6, 3), np.float32)
-    kernels.hals(fewer, cross, gram, 0.0, 20)
+    kernels.hals(fewer, 0, cross, gram, 0.0, 20)
     assert np.allclose(same, fewer, atol=1e-5)
     assert np.allclose(w.T, [nnls(h.T.astype(float), row.astype(float))[0] for row in x], atol=1e-3)
     start = np.full((6, 3), 0.5, np.float32)
     twice = start.copy()
-    kernels.multiply(start, cross, gram, 0.0)
-    kernels.multiply.py_func(twice, cross, gram, 0.0)
+    kernels.multiply(start, 0, cross, gram, 0.0)
+    kernels.multiply.py_func(twice, 0, cross, gram, 0.0)
     assert np.allclose(start, 0.5 * cross / (gram @ np.full((6, 3), 0.5, np.float32)), rtol=1e-5)
     assert np.allclose(start, twice, rtol=1e-5)
 

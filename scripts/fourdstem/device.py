@@ -34,3 +34,12 @@ def describe(device: str) -> str:
     import platform
 
     return f"{platform.machine()} CPU"
+
+
+def free_bytes(device: str) -> float:
+    """Return the memory that is free on a graphics card; without limit for "cpu", whose memory Snakemake gives out."""
+    if device == "cpu":
+        return float("inf")
+    import torch
+
+    return float(torch.cuda.mem_get_info(device)[0])

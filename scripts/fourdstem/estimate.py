@@ -7,7 +7,13 @@ from math import prod
 from fourdstem.calibration import Acquisition
 
 # Seconds per 1e6 detector pixels on one core, measured on the demo (56 x 56 positions of 128 x 128 px, gold at 1°).
-SECONDS_PER_MEGAPIXEL = {"preprocess": 0.15, "virtual_image": 0.05, "nonlocal_average": 0.2, "orientation": 0.45}
+SECONDS_PER_MEGAPIXEL = {
+    "preprocess": 0.15,
+    "virtual_image": 0.05,
+    "nonlocal_average": 0.2,
+    "nmf": 0.3,
+    "orientation": 0.45,
+}
 # Bytes written per detector pixel: recorded counts compress well, averaged ones (float32) hardly.
 AVERAGED_BYTES = 3.0
 MEGABYTE = 2**20

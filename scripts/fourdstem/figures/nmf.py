@@ -10,6 +10,11 @@ from fourdstem.methods import clusters
 
 _SHOWN = 8  # components drawn at most, those of the most positions
 _LONGEST = 16  # letters of a name beside a map
+_LISTED = 14  # classes beside a map at most: so many lines are as high as it is
+_COLOURS = (  # of components: as many as the default range of ranks has at most
+    *(*PALETTE[:7], "#8c564b", "#7f7fff", "#98df8a", "#ff9896", "#9467bd"),
+    *("#17becf", "#bcbd22", "#393b79", "#e7cb94"),
+)
 
 
 @styled
@@ -111,7 +116,7 @@ def _components_caption(found, shown: int) -> str:
 
 
 def _colour(j: int) -> str:
-    return (PALETTE[:7] + ("#8c564b", "#7f7fff", "#98df8a", "#ff9896", "#9467bd"))[j % 12]
+    return _COLOURS[j % len(_COLOURS)]
 
 
 @styled
@@ -144,7 +149,7 @@ def _classes(ax, values, step, title: str, size, components, words=None) -> None
     """Draw classes of so many positions each in the colours of components."""
     values, size, colours = np.asarray(values), np.asarray(size), [_colour(j) for j in components]
     maps.show(ax, np.array([to_rgb(c) for c in (*colours, MISSING)])[values], step, title)  # -1 is the last one
-    many = np.argsort(-size, kind="stable")[:10]
+    many = np.argsort(-size, kind="stable")[:_LISTED]
     handles = [ax.plot([], [], "s", color=colours[j], ms=6)[0] for j in many]
     share = 100 / max(values.size, 1)
     names = [f"{j}{words[j] if words else ''}  ({share * size[j]:.0f} %)" for j in many]
@@ -153,8 +158,9 @@ def _classes(ax, values, step, title: str, size, components, words=None) -> None
 
 def _where_caption(found, merged: bool, named: bool) -> str:
     lost = int((np.asarray(found.label) < 0).sum())
+    listed = "with its" if len(found.component) <= _LISTED else f"those {_LISTED} of the most positions with their"
     text = (
-        "<b>Where components are.</b> Label: the component of the largest weight, its share of positions beside it; "
+        f"<b>Where components are.</b> Label: the component of the largest weight, {listed} share of positions; "
         f"grey: no label ({maps.count_text(lost, found.label.size, 'positions')}), without counts or explained by no "
         "mixture. "
     )

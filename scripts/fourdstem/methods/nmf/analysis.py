@@ -11,7 +11,7 @@ from fourdstem.cube import Cube
 from fourdstem.errors import InputError
 from fourdstem.methods.nmf import maps, whole
 from fourdstem.methods.nmf.compressed import captured, compress
-from fourdstem.methods.nmf.curves import Curves, curve, gather
+from fourdstem.methods.nmf.curves import Curves, measure
 from fourdstem.methods.nmf.matrix import Matrix
 from fourdstem.methods.nmf.noise import Visible, visible
 from fourdstem.methods.nmf.prepare import Data, Features, features_of, prepare
@@ -106,8 +106,7 @@ def _search(data: Data, electrons: Matrix, seen, params: Params, device: str, sa
     share = 1.0 if params.method == "mu" else captured(low)  # mu works on whole patterns
     say(f"{len(ranks)} ranks, {params.starts} starts each, compared on {100 * share:.3g} % of all squares")
     dispersion = 1.0 if seen is None else seen.dispersion
-    points = [curve(data.matrix, swept.fits[k], electrons, data.features.mask, dispersion) for k in ranks]
-    curves = gather(points)
+    curves = measure(data.matrix, swept.fits, electrons, data.features.mask, dispersion)
     choice = choose(curves, seen, params.rank)
     say(f"rank {choice.rank}: {choice.reason}")
     return _Search(curves, choice, seen, swept, low, share)

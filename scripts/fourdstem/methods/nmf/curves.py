@@ -5,7 +5,8 @@ patterns for the raw match, and two measures of our own: the worst component's a
 number of clusters whose recorded mean patterns differ by more than noise and bending make them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -21,39 +22,27 @@ from fourdstem.methods.nmf.solvers import Factors
 SAMPLED = 32  # positions whose patterns are compared with their reconstruction
 ALIKE = 0.85  # cosine of cluster means above which they are one: pieces of a bent crystal reach 0.9 and more
 FEWEST = 4  # positions of a cluster that counts
-
-
-@dataclass(frozen=True)
-class Point:
-    """One candidate rank; the measures of likeness are in the order of `quality.METRICS`.
-
-    Attributes
-    ----------
-    rank : int
-    loss : float
-        Mean |V - W H|, the K-component loss.
-    fidelity, redundancy, raw_match : ndarray of shape (metric,)
-        Of sampled patterns with their reconstruction; of all pairs of components; of recorded cluster means with
-        components.
-    stability : float
-        Cosine of the least like component of the best fit with its partner in another start, averaged over the
-        starts; NaN with one start.
-    distinct : int
-        Clusters that are neither empty nor alike.
-    """
-
-    rank: int
-    loss: float
-    fidelity: np.ndarray
-    redundancy: np.ndarray
-    raw_match: np.ndarray
-    stability: float
-    distinct: int
+AT_ONCE = 2**18  # numbers of a model that are compared with the data at a time: they stay in the second cache
 
 
 @dataclass(frozen=True)
 class Curves:
-    """All candidates: as `Point`, with a leading axis."""
+    """All candidates, by ascending rank; the measures of likeness are in the order of `quality.METRICS`.
+
+    Attributes
+    ----------
+    rank : ndarray of int, shape (candidate,)
+    loss : ndarray of shape (candidate,)
+        Mean |V - W H|, the K-component loss.
+    fidelity, redundancy, raw_match : ndarray of shape (candidate, metric)
+        Of sampled patterns with their reconstruction; of all pairs of components; of recorded cluster means with
+        components.
+    stability : ndarray of shape (candidate,)
+        Cosine of the least like component of the best fit with its partner in another start, averaged over the
+        starts; NaN with one start.
+    distinct : ndarray of int, shape (candidate,)
+        Clusters that are neither empty nor alike.
+    """
 
     rank: np.ndarray
     loss: np.ndarray
@@ -64,21 +53,15 @@ class Curves:
     distinct: np.ndarray
 
 
-def gather(points: Sequence[Point]) -> Curves:
-    """Return the curves of candidates, by ascending rank."""
-    ordered = sorted(points, key=lambda point: point.rank)
-    return Curves(**{name: np.array([getattr(p, name) for p in ordered]) for name in Point.__dataclass_fields__})
-
-
-def curve(v, fits: Sequence[Factors], recorded=None, mask=None, dispersion: float = 1.0) -> Point:
-    """Measure a candidate rank.
+def measure(v, fits: Mapping[int, Sequence[Factors]], recorded=None, mask=None, dispersion: float = 1.0) -> Curves:
+    """Measure all candidate ranks, in one pass over the patterns and one over those recorded.
 
     Parameters
     ----------
     v : ndarray of shape (n, columns), or Matrix
         The patterns that were factorised.
-    fits : sequence of Factors
-        Of one rank, from several starts.
+    fits : dict
+        ``{rank: [Factors, ...]}``, of several starts each.
     recorded : ndarray of shape (n, columns), or Matrix, optional
         The same patterns as recorded, in electrons; ``v`` where they are not at hand.
     mask : ndarray of bool, shape (detector_y, detector_x), optional
@@ -86,24 +69,27 @@ def curve(v, fits: Sequence[Factors], recorded=None, mask=None, dispersion: floa
     dispersion : float
         Variance of the noise of ``recorded`` by its mean; taken as 0 where ``recorded`` is not given.
     """
-    v = wrap(v)
-    best = min(fits, key=lambda one: one.loss)
-    label = labels(best)
+    v, ranks = wrap(v), sorted(fits)
+    best = [min(fits[k], key=lambda one: one.loss) for k in ranks]
     loss, sampled, rebuilt = _compared(v, best)
-    sums, size = cluster_sums(v if recorded is None else wrap(recorded), label, len(best.component))
-    used = size > 0
-    means = sums[used] / size[used, None]
-    parts = best.component
-    first, second = np.array(list(combinations(range(len(parts)), 2)), int).reshape(-1, 2).T
-    return Point(
-        rank=len(parts),
-        loss=loss,
-        fidelity=_likeness(sampled, rebuilt, mask),
-        redundancy=_likeness(parts[first], parts[second], mask),
-        raw_match=_likeness(means, parts[used], mask),
-        stability=stability(best, fits),
-        distinct=len(set(groups(sums, size, 0.0 if recorded is None else dispersion)) - {-1}),
-    )
+    label = np.stack([labels(one) for one in best])
+    sums = cluster_sums(v if recorded is None else wrap(recorded), label, ranks)
+    noise = 0.0 if recorded is None else dispersion
+
+    def one(i):
+        parts, size = best[i].component, np.bincount(label[i][label[i] >= 0], minlength=ranks[i])
+        used = size > 0
+        return (
+            _likeness(sampled, rebuilt[i], mask),
+            _likeness(parts, parts, mask, list(combinations(range(len(parts)), 2))),
+            _likeness(sums[i][used] / size[used, None], parts[used], mask),
+            stability(best[i], fits[ranks[i]]),
+            len(set(groups(sums[i], size, noise)) - {-1}),
+        )
+
+    with ThreadPoolExecutor(v.threads) as pool:
+        columns = zip(*pool.map(one, range(len(ranks))), strict=True)
+    return Curves(np.array(ranks), loss, *(np.array(column) for column in columns))
 
 
 def electrons(component: np.ndarray) -> np.ndarray:
@@ -121,15 +107,25 @@ def labels(fit: Factors) -> np.ndarray:
     return np.where(shares.max(axis=1) > 0, shares.argmax(axis=1), -1)
 
 
-def cluster_sums(matrix, label: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the sum of the rows of every cluster (cluster, columns), float64, and their numbers (cluster,)."""
-    matrix = wrap(matrix)
+def cluster_sums(matrix, label: np.ndarray, counts: Sequence[int]) -> list[np.ndarray]:
+    """Return the sums of the rows of every cluster, float64 (cluster, columns), of several labellings at once.
+
+    Parameters
+    ----------
+    matrix : ndarray of shape (n, columns), or Matrix
+    label : ndarray of int, shape (labelling, n)
+    counts : sequence of int
+        Number of clusters of each labelling.
+    """
+    ends = np.cumsum([0, *counts])
 
     def add(rows, a, b):
-        chosen = (label[a:b] == np.arange(count)[:, None]).astype(float)
+        chosen = np.zeros((ends[-1], b - a))
+        for own, first in zip(label[:, a:b], ends, strict=False):
+            chosen[first + own[own >= 0], np.flatnonzero(own >= 0)] = 1
         return chosen @ rows.astype(float)
 
-    return sum(matrix.map(add)), np.bincount(label[label >= 0], minlength=count)
+    return np.split(sum(wrap(matrix).map(add)), ends[1:-1])
 
 
 def alikeness(sums: np.ndarray, dispersion: float = 1.0) -> np.ndarray:
@@ -183,26 +179,35 @@ def stability(best: Factors, fits: Sequence[Factors]) -> float:
     return float(np.mean([matched(best.component, one.component)[0].min() for one in others]))
 
 
-def _compared(v, fit: Factors):
-    """Return the mean |V - W H|, sampled rows of V, and the same of W H."""
+def _compared(v, best: Sequence[Factors]):
+    """Return the mean |V - W H| of every fit, sampled rows of V, and the same of every W H."""
     n = v.shape[0]
     where = np.unique(np.linspace(0, n - 1, SAMPLED).astype(int))
-    kept = np.empty((len(where), v.columns), np.float32)
+    kept, step = np.empty((len(where), v.columns), np.float32), max(1, AT_ONCE // v.columns)
 
     def work(rows, a, b):
         inside = np.flatnonzero((where >= a) & (where < b))
         kept[inside] = rows[where[inside] - a]
-        return float(np.abs(rows - fit.weight[a:b] @ fit.component).sum(dtype=np.float64))
+        total, off = np.zeros(len(best)), np.empty((step, v.columns), np.float32)
+        for first in range(a, b, step):
+            some = rows[first - a : first - a + step]
+            for i, fit in enumerate(best):
+                own = np.matmul(fit.weight[first : first + len(some)], fit.component, out=off[: len(some)])
+                np.abs(np.subtract(some, own, out=own), out=own)
+                total[i] += own.sum(axis=1).sum(dtype=np.float64)
+        return total
 
     total = sum(v.map(work))
-    return total / (n * v.columns), kept, fit.weight[where] @ fit.component
+    return total / (n * v.columns), kept, [fit.weight[where] @ fit.component for fit in best]
 
 
-def _likeness(first, second, mask) -> np.ndarray:
+def _likeness(first, second, mask, pairs=None) -> np.ndarray:
     """Return the measures (metric,) of pairs of rows, averaged over the pairs that have them."""
     if not len(first) or mask is None:
         return np.full(len(quality.METRICS), np.nan)
-    values = quality.likeness(_images(first, mask), _images(second, mask), mask)
+    images = _images(first, mask)
+    others = images if second is first else _images(second, mask)
+    values = quality.likeness(images, others, mask, pairs)
     known = np.isfinite(values)
     return np.where(known, values, 0).sum(axis=0) / np.where(known.any(axis=0), known.sum(axis=0), np.nan)
 

@@ -7,6 +7,7 @@ neither on threads nor on where the rows lie.
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,11 @@ class Matrix:
     def columns(self) -> int:
         """Number of columns of the rows."""
         return self.shape[1] if self.basis is None else self.basis.shape[1]
+
+    @cached_property
+    def turned(self) -> np.ndarray:
+        """The basis (columns, d) in the order in memory by which components are multiplied fastest."""
+        return np.ascontiguousarray(self.basis.T)
 
     def spans(self) -> list[tuple[int, int]]:
         """Return first and last + 1 row of every block."""

@@ -18,6 +18,7 @@ METHODS, LOSSES, STARTS = ("hals", "als", "mu"), ("frobenius", "kl"), ("nndsvda"
 SWEEPS = 2  # of HALS by one product
 SPARE = 10  # directions beyond the rank, from which a start is made
 TOL, MAX_ITER = 1e-6, 1000
+WIDE = 1024  # columns of which 64 bits are made at a time; fixed
 EMPTY = 1e-9  # of the sum of squares: a loss that numbers of 32 bits cannot tell from 0
 
 
@@ -116,16 +117,17 @@ def _mean(low: Matrix) -> float:
     return float(sum(low.map(lambda x, a, b: x.sum(axis=0, dtype=np.float64) @ along))) / (low.shape[0] * low.columns)
 
 
-def _hals(w, cross, gram, penalty: float) -> None:
-    kernels.hals(w, cross, gram.astype(np.float32), penalty, SWEEPS)
+def _hals(w, begin: int, cross, gram, penalty: float) -> None:
+    kernels.hals(w, begin, cross, gram.astype(np.float32), penalty, SWEEPS)
 
 
-def _least_squares(w, cross, gram, penalty: float) -> None:
-    w[:] = np.maximum(np.linalg.pinv(gram, hermitian=True).astype(np.float32) @ (cross - np.float32(penalty)), 0)
+def _least_squares(w, begin: int, cross, gram, penalty: float) -> None:
+    own = w[:, begin : begin + cross.shape[1]]
+    own[:] = np.maximum(np.linalg.pinv(gram, hermitian=True).astype(np.float32) @ (cross - np.float32(penalty)), 0)
 
 
-def _multiply(w, cross, gram, penalty: float) -> None:
-    kernels.multiply(w, cross, gram.astype(np.float32), penalty)
+def _multiply(w, begin: int, cross, gram, penalty: float) -> None:
+    kernels.multiply(w, begin, cross, gram.astype(np.float32), penalty)
 
 
 _UPDATES = {"hals": _hals, "als": _least_squares, "mu": _multiply}
@@ -143,7 +145,7 @@ def weigh(matrix: Matrix, w: np.ndarray, h: np.ndarray, gram: np.ndarray, update
     gram : ndarray of float64, shape (k, k)
         H Hᵀ.
     update : callable
-        ``update(w, V hᵀ, h hᵀ, penalty)`` changes the weights of a block of rows.
+        ``update(w, a, V hᵀ, h hᵀ, penalty)`` changes the weights of a block of rows, the first of which is a.
 
     Returns
     -------
@@ -152,11 +154,11 @@ def weigh(matrix: Matrix, w: np.ndarray, h: np.ndarray, gram: np.ndarray, update
     square : ndarray of float64, shape (k, k)
         W^T W.
     """
-    along = h if matrix.basis is None else h @ matrix.basis.T
+    along = h if matrix.basis is None else h @ matrix.turned
 
     def work(x, a, b):
+        update(w, a, along @ x.T, gram, penalty)
         own = w[:, a:b]
-        update(own, along @ x.T, gram, penalty)
         return own @ x, own @ own.T
 
     cross, square = np.zeros((len(h), matrix.shape[1])), np.zeros((len(h), len(h)))
@@ -169,8 +171,17 @@ def weigh(matrix: Matrix, w: np.ndarray, h: np.ndarray, gram: np.ndarray, update
 
 def gram_of(h: np.ndarray) -> np.ndarray:
     """Return H Hᵀ of components (k, columns), float64."""
-    wide = h.astype(np.float64)
-    return wide @ wide.T
+    return _products(h, h)[0]
+
+
+def _products(h: np.ndarray, cross: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return H Hᵀ and the sum of H times another array (k, columns), float64, by pieces that stay in the cache."""
+    gram, dot = np.zeros((len(h), len(h))), 0.0
+    for a in range(0, h.shape[1], WIDE):
+        wide = h[:, a : a + WIDE].astype(np.float64)
+        gram += wide @ wide.T
+        dot += float(np.vdot(cross[:, a : a + WIDE].astype(np.float64), wide))
+    return gram, dot
 
 
 def _alternate(matrix: Matrix, w, h, update: Callable, limits, penalty: float) -> Factors:
@@ -183,9 +194,9 @@ def _alternate(matrix: Matrix, w, h, update: Callable, limits, penalty: float) -
             _unit_norm(w, h)
             gram = gram_of(h)
         cross, square = weigh(matrix, w, h, gram, update, penalty)
-        update(h, cross, square, 0.0)
-        gram = gram_of(h)
-        now = max(matrix.squared - 2 * float(np.vdot(cross.astype(np.float64), h)) + float((square * gram).sum()), 0.0)
+        update(h, 0, cross, square, 0.0)
+        gram, dot = _products(h, cross)
+        now = max(matrix.squared - 2 * dot + float((square * gram).sum()), 0.0)
         cost = now if penalty == 0 else share * now + penalty * float(w.sum(dtype=np.float64))
         if best is None or cost < best[0]:
             # Clipped least squares may get worse; what descends by itself need not be copied.

@@ -63,7 +63,7 @@ def _iterate(matrix: Matrix, w, h, limit) -> tuple[float, float]:
         off = x - own.T @ h
         beyond = np.maximum(off - limit, 0)
         kept = x - beyond
-        kernels.hals(own, h @ kept.T, gram, 0.0, SWEEPS)
+        kernels.hals(w, a, h @ kept.T, gram, 0.0, SWEEPS)
         squares = float(np.square(off - beyond).sum(dtype=np.float64))
         return own @ kept, own @ own.T, squares, float(beyond.sum(dtype=np.float64))
 
@@ -72,5 +72,5 @@ def _iterate(matrix: Matrix, w, h, limit) -> tuple[float, float]:
         cross += one
         square += two
         squares, beyond = squares + three, beyond + four
-    kernels.hals(h, cross.astype(np.float32), square.astype(np.float32), 0.0, SWEEPS)
+    kernels.hals(h, 0, cross.astype(np.float32), square.astype(np.float32), 0.0, SWEEPS)
     return squares, beyond

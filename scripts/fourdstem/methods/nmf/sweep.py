@@ -108,7 +108,7 @@ def settle(matrix: Matrix, fits: list[Factors]) -> list[Factors]:
     cross, squares, _ = _pass(matrix, components, weights, spans, keep=True)
     for i, (first, last) in enumerate(spans):
         own = components[first:last]
-        kernels.hals(own, cross[first:last].astype(np.float32), squares[i].astype(np.float32), 0.0, SETTLING)
+        kernels.hals(own, 0, cross[first:last].astype(np.float32), squares[i].astype(np.float32), 0.0, SETTLING)
     _, _, loss = _pass(matrix, components, weights, spans, keep=False)
     parts = [components[first:last] for first, last in spans]
     every = zip(fits, parts, loss, strict=True)
@@ -123,7 +123,7 @@ def _pass(matrix: Matrix, components, weights, spans, keep: bool):
         crosses, change, squares = components @ x.T, np.empty(len(spans)), []
         for i, (first, last) in enumerate(spans):
             own, cross = weights[i][:, a:b], crosses[first:last]
-            kernels.hals(own, cross, grams[i].astype(np.float32), 0.0, SETTLING)
+            kernels.hals(weights[i], a, cross, grams[i].astype(np.float32), 0.0, SETTLING)
             squares.append(own @ own.T)
             change[i] = float((squares[i] * grams[i]).sum()) - 2 * float(np.vdot(own.astype(np.float64), cross))
             crosses[first:last] = own

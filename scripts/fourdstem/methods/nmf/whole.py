@@ -36,7 +36,7 @@ def components(cube: Cube, weight: np.ndarray) -> np.ndarray:
     wide = weight.astype(np.float64)
     gram = sum(wide[a : a + 4096].T @ wide[a : a + 4096] for a in range(0, len(wide), 4096))
     h = np.maximum(np.linalg.pinv(gram, hermitian=True) @ cross, 0).astype(np.float32)
-    kernels.hals(h, cross.astype(np.float32), gram.astype(np.float32), 0.0, SWEEPS)
+    kernels.hals(h, 0, cross.astype(np.float32), gram.astype(np.float32), 0.0, SWEEPS)
     return np.where(np.asarray(cube.valid) > 0, h.reshape(-1, *detector), np.float32(0))
 
 
@@ -46,7 +46,7 @@ def unbiased(matrix: Matrix, fit: Factors) -> Factors:
 
     def work(x, a, b):
         own, cross = w[:, a:b], fit.component @ x.T
-        kernels.hals(own, cross, gram.astype(np.float32), 0.0, SWEEPS)
+        kernels.hals(w, a, cross, gram.astype(np.float32), 0.0, SWEEPS)
         return float((own @ own.T * gram).sum()) - 2 * float(np.vdot(own.astype(np.float64), cross))
 
     loss = matrix.squared + sum(matrix.map(work))
