@@ -125,7 +125,7 @@ def _images(shared: Scene, source: stream.Source, radius: float, learned: dict) 
         fold = masks.tiles(source.cube.scan_shape, params.fold_px)
     if params.cross_fit == "split":
         _check_splitting(source.cube)
-    sums = masks.gather(source, question, fold, np.zeros((0, *source.cube.scan_shape)))
+    sums = masks.gather(source, question, fold)
     found = masks.learn(sums, question, fold)
     fixed = np.zeros(len(question.template), bool)
     if learned:

@@ -193,13 +193,12 @@ def elsewhere(key: tuple, whole: Scan, other: Scan, crystal, threads: int) -> li
     k = found.species.index("Li")
     weights = found.mask[k].reshape(-1, 1)
     source = stream.open_source(other.cube(threads))
-    picture, _ = stream.images(source, weights)
-    variance, _ = stream.images(source, weights**2)
+    picture, variance = stream.images(source, np.concatenate([weights, weights**2], axis=1))
     everything = np.concatenate([other.columns(e) for e in ("Fe", "P", "O")]) / other.step
     known = [(e, y * other.cell[0] / whole.cell[0], x * other.cell[1] / whole.cell[1], n) for e, y, x, n in whole.truth]
     site = Scan(other.counts, other.step, other.radius_px, known, other.cell).columns("Li") / other.step
     core = sites.cores(site, everything, other.counts.shape[:2], np.array(other.step), 0.35, 0.8)
-    there = claims.contrast(picture[0], variance[0], core, np.ones(core.label.shape, bool), False)
+    there = claims.contrast(picture, variance, core, np.ones(core.label.shape, bool), False)
     share = there.value / found.contrast[k]
     told = {"contrast": found.contrast[k], "vacancy_contrast": there.value, "vacancy_sigma": there.sigma}
     return [(*key, "Li", "mask", metric, value) for metric, value in (told | {"vacancy_share": share}).items()]
