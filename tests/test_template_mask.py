@@ -86,8 +86,8 @@ def test_compiled_kernels_give_what_their_python_gives():
     gain, mask, own = np.ones((2, 12)), rng.normal(0, 0.2, (2, 12)), rng.normal(0, 0.1, (3, 2))
     limit, allowed = np.full((2, 12), 0.05), np.arange(12) != 3
     calls = (
-        (masks.scatter, (rows, mean, gain, 1 / std, partner)),
-        (masks.without_own, (rows, own, mask, mean, 1 / std, gain, limit, allowed, partner, 1)),
+        (kernels.scatter, (rows, mean, gain, 1 / std, partner)),
+        (kernels.without_own, (rows, own, mask, mean, 1 / std, gain, limit, allowed, partner, 1)),
         (kernels.squares_of, (rows, np.ones((3, 2), np.uint8), np.zeros((2, 12)))),
     )
     for kernel, arguments in calls:
@@ -134,9 +134,9 @@ def test_strips_that_end_anywhere_are_padded():
     flat = counts.reshape(-1, 20).astype(float)
     np.testing.assert_allclose(sums, design.reshape(2, -1) @ flat, rtol=1e-4, atol=1e-2)
     np.testing.assert_array_equal(squares[0], (flat**2).sum(axis=0))
-    weights = rng.normal(size=(20, 3))
+    weights = rng.normal(size=(3, 20))
     made = stream.images(source, weights)
-    np.testing.assert_allclose(made.reshape(3, -1), weights.T @ flat.T, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(made.reshape(3, -1), weights @ flat.T, rtol=1e-4, atol=1e-4)
 
 
 def test_the_descan_surface_alone_is_taken_out_and_only_where_it_moves(scan):
@@ -147,7 +147,7 @@ def test_the_descan_surface_alone_is_taken_out_and_only_where_it_moves(scan):
     y, x = np.indices(DETECTOR)
     counts = 100.0 + 3 * (y - moved[..., 0, None, None]) - 2 * (x - moved[..., 1, None, None])
     source = stream.open_source(cube_of(counts, surface=moved))
-    sums = stream.images(source, np.eye(source.pixels)[:, source.usable.reshape(-1)])
+    sums = stream.images(source, np.eye(source.pixels)[source.usable.reshape(-1)])
     assert source.usable.sum() == 14 * 14
     np.testing.assert_allclose(sums, np.broadcast_to(sums[:, :1, :1], sums.shape), rtol=1e-5)
 

@@ -60,8 +60,8 @@ def summing(source: stream.Source, beam_radius_px: float, matrix=None) -> stream
     disk, inner = r <= beam_radius_px, r <= 0.5 * beam_radius_px
     dark = (r > 1.1 * beam_radius_px) & (r <= edge)
     halves = [disk * np.sign(uy), disk * np.sign(ux)]
-    weights = [inner, disk & ~inner, dark, disk, *halves, uy, ux, uy**2, ux**2, np.ones_like(r)]
-    columns = np.stack([(w * source.usable).reshape(-1) for w in weights], axis=1)
+    weights = [inner, disk & ~inner, dark, *halves, uy, ux, uy**2, ux**2, np.ones_like(r)]
+    columns = np.stack([(w * source.usable).reshape(-1) for w in weights])
     return stream.Images(source, [(0, columns)])
 
 
@@ -80,7 +80,8 @@ def found(job: stream.Images, step) -> Classical:
     step : (float, float)
         Å.
     """
-    bf, abf, adf, whole, dy, dx, my, mx, my2, mx2, total = job.made
+    bf, abf, adf, dy, dx, my, mx, my2, mx2, total = job.made
+    whole = bf + abf
     total = np.where(total > 0, total, np.nan)
     com, com2 = np.stack([my, mx]) / total, np.stack([my2, mx2]) / total**2
     # A column draws the beam towards it, so that the integral of the deflection is bright there.

@@ -6,6 +6,7 @@ from scipy.spatial import cKDTree
 
 PATCH_ANGSTROM = 0.7
 FINE_ANGSTROM = 0.05
+EDGE_PX = 12  # by which the edge of an image is drawn out before its spline is made
 TURNS = 3  # of moving the fit to where it found the peak
 
 
@@ -18,8 +19,7 @@ def mean_peak(image: np.ndarray, columns_px: np.ndarray, step, core: float) -> n
         return np.full(2, np.nan)
     axis = np.arange(-PATCH_ANGSTROM, PATCH_ANGSTROM + 1e-9, FINE_ANGSTROM)
     offset = np.stack(np.meshgrid(axis, axis, indexing="ij"))
-    places = columns_px[inside].T[:, :, None, None] + offset[:, None] / step[:, None, None, None]
-    mean = ndimage.map_coordinates(image, places, order=3, mode="nearest").mean(axis=0)
+    mean = _mean_patch(image, columns_px[inside], [axis / s for s in step])
     top = np.array(np.unravel_index(mean.argmax(), mean.shape))
     if (top == 0).any() or (top == len(axis) - 1).any():
         return np.full(2, np.nan)
@@ -27,6 +27,24 @@ def mean_peak(image: np.ndarray, columns_px: np.ndarray, step, core: float) -> n
     near = np.hypot(offset[0] - place[0], offset[1] - place[1]) <= core
     found, _ = _vertex(offset[:, near].T - place, mean[near], None)
     return place + found if found is not None else np.full(2, np.nan)
+
+
+def _mean_patch(image: np.ndarray, columns_px: np.ndarray, axes) -> np.ndarray:
+    """Return the mean over columns of an image, a cubic spline, at ``column + (axes[0], axes[1])``, px.
+
+    As `scipy.ndimage.map_coordinates` with mode "nearest"; places of one column lie on a grid, so that the splines of
+    its rows and of its columns are made once.
+    """
+    coefficient = ndimage.spline_filter(np.pad(np.asarray(image, float), EDGE_PX, mode="edge"), mode="nearest")
+    first, spline = [], []
+    for column, axis in zip(columns_px.T + EDGE_PX, axes, strict=True):
+        place = column[:, None] + axis
+        first.append(np.floor(place[:, 0]).astype(int) - 1)
+        apart = np.abs(place[:, :, None] - first[-1][:, None, None] - np.arange(int(np.ptp(axis)) + 6))
+        spline.append(np.where(apart < 1, 2 / 3 - apart**2 * (1 - apart / 2), np.maximum(2 - apart, 0) ** 3 / 6))
+    y, x = (f[:, None] + np.arange(s.shape[2]) for f, s in zip(first, spline, strict=True))
+    rows = spline[0] @ coefficient[y[:, :, None], x[:, None, :]]
+    return np.tensordot(rows, spline[1], axes=([0, 2], [0, 2])) / len(columns_px)
 
 
 def pull(ahead, behind, columns_px, step, shift_angstrom: float, core: float) -> float:

@@ -191,9 +191,9 @@ def elsewhere(key: tuple, whole: Scan, other: Scan, crystal, threads: int) -> li
     """Return rows of lithium's contrast in another crystal that has none, by the mask learned on the whole one."""
     found = imaged(whole, crystal, threads, False)
     k = found.species.index("Li")
-    weights = found.mask[k].reshape(-1, 1)
+    weights = found.mask[k].reshape(1, -1)
     source = stream.open_source(other.cube(threads))
-    picture, variance = stream.images(source, np.concatenate([weights, weights**2], axis=1))
+    picture, variance = stream.images(source, np.concatenate([weights, weights**2]))
     everything = np.concatenate([other.columns(e) for e in ("Fe", "P", "O")]) / other.step
     known = [(e, y * other.cell[0] / whole.cell[0], x * other.cell[1] / whole.cell[1], n) for e, y, x, n in whole.truth]
     site = Scan(other.counts, other.step, other.radius_px, known, other.cell).columns("Li") / other.step

@@ -84,6 +84,35 @@ def add(out, first, part):
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
+def narrow(rows, weights, out):
+    """Add sums of rows (n, pixel) by few weights (column, pixel) to ``out`` (n, column).
+
+    Four rows at a time share the weights; a library's product would copy all rows for a handful of columns. Summed in
+    float32 over `SPAN` pixels, in float64 beyond; spans in which a column has no weight are passed over.
+    """
+    n, zero = rows.shape[0], np.float32(0)
+    for first in range(0, rows.shape[1], SPAN):
+        last = min(first + SPAN, rows.shape[1])
+        for j in range(weights.shape[0]):
+            w = weights[j, first:last]
+            if not w.any():
+                continue
+            for i in range(0, n, 4):
+                a, b = rows[i, first:last], rows[min(i + 1, n - 1), first:last]
+                c, d = rows[min(i + 2, n - 1), first:last], rows[min(i + 3, n - 1), first:last]
+                p, q, r, s = zero, zero, zero, zero
+                for k in range(len(w)):
+                    p += w[k] * a[k]
+                    q += w[k] * b[k]
+                    r += w[k] * c[k]
+                    s += w[k] * d[k]
+                sums = (p, q, r, s)
+                for m in range(min(4, n - i)):
+                    out[i + m, j] += sums[m]
+    return out
+
+
+@numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
 def spread(rows, mean, own, other, lone, out):
     """Return what paired rows put into their own images; see `masks.leave_one_out`.
 
@@ -122,6 +151,62 @@ def spread(rows, mean, own, other, lone, out):
                 e = rows[i, k] - mean[j, k]
                 even += own[j, k] * e * e
             out[i, 2 * j], out[i, 2 * j + 1] = even, odd
+    return out
+
+
+@numba.njit(nogil=True, cache=True)
+def scatter(rows, mean, gain, inverse, partner):
+    """Return what rows put into their own images: ``Σ_k gain_k d_k (d_k/std_k ± d_p/std_p) / 2``, p opposite k.
+
+    ``d = X - mean``; rows (n, pixel), the rest (region, pixel) and partner (pixel,); float64 (n, 2 region): of even
+    and of odd masks, by turns.
+    """
+    out = np.zeros((rows.shape[0], 2 * mean.shape[0]))
+    scaled = np.empty(rows.shape[1])
+    for i in range(rows.shape[0]):
+        for j in range(mean.shape[0]):
+            for k in range(rows.shape[1]):
+                scaled[k] = (rows[i, k] - mean[j, k]) * inverse[j, k]
+            own, opposite = 0.0, 0.0
+            for k in range(rows.shape[1]):
+                weighted = gain[j, k] * (rows[i, k] - mean[j, k])
+                own += weighted * scaled[k]
+                opposite += weighted * scaled[partner[k]]
+            out[i, 2 * j], out[i, 2 * j + 1] = 0.5 * (own + opposite), 0.5 * (own - opposite)
+    return out
+
+
+@numba.njit(nogil=True, cache=True)
+def without_own(rows, own, mask, mean, inverse, gain, limit, allowed, partner, sign):
+    """Return ``Σ_k W_k (X_k - mean_k)`` with masks W learned without each row, whatever their form.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n, pixel)
+    own : ndarray of shape (n, template)
+        Template by number of positions less one.
+    mask, mean, inverse, gain, limit : ndarray of shape (template, pixel)
+        Correlation, mean, inverse of the standard deviation, factor, smallest correlation kept.
+    allowed, partner : ndarray of shape (pixel,)
+    sign : int
+        Of the correlations that are kept, 0 for both.
+    """
+    n, pixels = rows.shape
+    out = np.zeros((n, mask.shape[0]))
+    for i in range(n):
+        for j in range(mask.shape[0]):
+            total, a = 0.0, own[i, j]
+            for k in range(pixels):
+                if not allowed[k]:
+                    continue
+                p = partner[k]
+                d = rows[i, k] - mean[j, k]
+                here = mask[j, k] - a * d * inverse[j, k]
+                there = mask[j, p] - a * (rows[i, p] - mean[j, p]) * inverse[j, p] if p != k else here
+                m = 0.5 * (here + there)
+                if abs(m) >= limit[j, k] and m * sign >= 0:
+                    total += m * gain[j, k] * d
+            out[i, j] = total
     return out
 
 

@@ -8,7 +8,6 @@ Leaving r out takes from S(r) the term ``t(r)/(n-1) Σ_k (X_k(r) - ⟨X_k⟩)² 
 
 from dataclasses import dataclass, replace
 
-import numba
 import numpy as np
 
 from fourdstem.methods.template_mask import kernels, stream
@@ -240,12 +239,12 @@ def leave_one_out(source, question: Question, learned: Learned, shape: Form, var
     parity = np.ones(len(weights), int) if question.parity is None else question.parity
     pairs = _pairs(source, shape, weights, parity, gain)
     if pairs is None:
-        more = lambda rows, _: scatter(rows, mean, gain, inverse, shape.partner)  # noqa: E731
-        made, spread = _applied(source, [(0, columns.T)], more, 2 * len(mean))
+        more = lambda rows, _: kernels.scatter(rows, mean, gain, inverse, shape.partner)  # noqa: E731
+        made, spread = _applied(source, [(0, columns)], more, 2 * len(mean))
     else:
         even = np.concatenate([parity > 0, np.ones(variance_of, bool)])
         once = pairs.once(columns)
-        parts = [(0, once[even].T), (pairs.evens, once[~even, : len(pairs.kept)].T)]
+        parts = [(0, once[even]), (pairs.evens, once[~even, : len(pairs.kept)])]
         made, spread = _applied(pairs, parts, _own_share(pairs, mean, gain, inverse), 2 * len(mean))
         made = made[np.argsort(np.argsort(~even, kind="stable"), kind="stable")]
     many = len(weights)
@@ -271,7 +270,7 @@ def _pairs(source, shape: Form, weights, parity, gain) -> stream.Paired | None:
 
 
 def _own_share(pairs: stream.Paired, mean, gain, inverse):
-    """Return what tells what rows of pairs put into their own images, as `scatter` does of rows.
+    """Return what tells what rows of pairs put into their own images, as `kernels.scatter` does of rows.
 
     With d = X - mean and p opposite k, ``Σ_k gain_k d_k (d_k/std_k ± d_p/std_p) / 2`` is ``Σ own e² + other e o`` over
     pairs for even masks, with o² for odd ones: e and o are sum and difference of the d of a pair, own and other
@@ -296,69 +295,13 @@ def _thresholded(source, question: Question, learned: Learned, shape: Form, weig
     options = (learned.mask, learned.mean, inverse, gain, limit, shape.allowed, shape.partner, shape.sign)
 
     def kept(rows, unit):
-        return without_own(rows, own[(slice(None), *unit.where)].T.copy(), *options)
+        return kernels.without_own(rows, own[(slice(None), *unit.where)].T.copy(), *options)
 
     many = len(weights)
     columns = np.concatenate([weights, weights[:variance_of] ** 2])
-    made, kept_of = _applied(source, [(0, columns.T)], kept, many)
+    made, kept_of = _applied(source, [(0, columns)], kept, many)
     constant = (weights * learned.mean).sum(axis=1)
     return Images(kept_of + constant[:, None, None], made[:many], made[many:])
-
-
-@numba.njit(nogil=True, cache=True)
-def scatter(rows, mean, gain, inverse, partner):
-    """Return what rows put into their own images: ``Σ_k gain_k d_k (d_k/std_k ± d_p/std_p) / 2``, p opposite k.
-
-    ``d = X - mean``; rows (n, pixel), the rest (region, pixel) and partner (pixel,); float64 (n, 2 region): of even
-    and of odd masks, by turns.
-    """
-    out = np.zeros((rows.shape[0], 2 * mean.shape[0]))
-    scaled = np.empty(rows.shape[1])
-    for i in range(rows.shape[0]):
-        for j in range(mean.shape[0]):
-            for k in range(rows.shape[1]):
-                scaled[k] = (rows[i, k] - mean[j, k]) * inverse[j, k]
-            own, opposite = 0.0, 0.0
-            for k in range(rows.shape[1]):
-                weighted = gain[j, k] * (rows[i, k] - mean[j, k])
-                own += weighted * scaled[k]
-                opposite += weighted * scaled[partner[k]]
-            out[i, 2 * j], out[i, 2 * j + 1] = 0.5 * (own + opposite), 0.5 * (own - opposite)
-    return out
-
-
-@numba.njit(nogil=True, cache=True)
-def without_own(rows, own, mask, mean, inverse, gain, limit, allowed, partner, sign):
-    """Return ``Σ_k W_k (X_k - mean_k)`` with masks W learned without each row, whatever their form.
-
-    Parameters
-    ----------
-    rows : ndarray of shape (n, pixel)
-    own : ndarray of shape (n, template)
-        Template by number of positions less one.
-    mask, mean, inverse, gain, limit : ndarray of shape (template, pixel)
-        Correlation, mean, inverse of the standard deviation, factor, smallest correlation kept.
-    allowed, partner : ndarray of shape (pixel,)
-    sign : int
-        Of the correlations that are kept, 0 for both.
-    """
-    n, pixels = rows.shape
-    out = np.zeros((n, mask.shape[0]))
-    for i in range(n):
-        for j in range(mask.shape[0]):
-            total, a = 0.0, own[i, j]
-            for k in range(pixels):
-                if not allowed[k]:
-                    continue
-                p = partner[k]
-                d = rows[i, k] - mean[j, k]
-                here = mask[j, k] - a * d * inverse[j, k]
-                there = mask[j, p] - a * (rows[i, p] - mean[j, p]) * inverse[j, p] if p != k else here
-                m = 0.5 * (here + there)
-                if abs(m) >= limit[j, k] and m * sign >= 0:
-                    total += m * gain[j, k] * d
-            out[i, j] = total
-    return out
 
 
 def folded(source, question: Question, sums: Sums, shape: Form, fold, variance_of: int) -> Images:
@@ -369,7 +312,7 @@ def folded(source, question: Question, sums: Sums, shape: Form, fold, variance_o
         count = (question.region & (fold != f)).sum(axis=(1, 2))[question.of]
         parts.append(shape.weights(learn(sums, question, fold, f), count))
     many = len(whole)
-    made = stream.images(source, np.concatenate([whole, whole[:variance_of] ** 2, *parts]).T)
+    made = stream.images(source, np.concatenate([whole, whole[:variance_of] ** 2, *parts]))
     fair = np.empty((many, *fold.shape))
     for f in range(len(parts)):
         start = many + variance_of + f * many
@@ -387,7 +330,7 @@ def halved(source, question: Question, learned: Learned, shape: Form, variance_o
     whole = shape.weights(learned, question.count)
     both = np.concatenate([whole, whole[:variance_of] ** 2])
     pairs = zip([*halves, source], [*weights[::-1], both], strict=True)
-    jobs = [stream.Images(of, [(0, w.T)]) for of, w in pairs]
+    jobs = [stream.Images(of, [(0, w)]) for of, w in pairs]
     stream.run(*jobs)
     one, other, both = (job.made for job in jobs)
     return Images(one + other, both[: len(whole)], both[len(whole) :])

@@ -21,6 +21,7 @@ STRIP = 8 * UNIT  # positions of a strip at most
 ROOM = 2**22  # numbers of a strip; fewer positions where detectors are large
 STRETCH = 8  # strips whose sums are added by one thread
 CHUNK = 1024  # numbers of a row by which products are made: these of all rows of a strip fit in the cache
+FEW = 16  # columns up to which no library is asked for a product
 STILL_PX = 0.1
 
 
@@ -166,7 +167,7 @@ class Images:
     Parameters
     ----------
     source : Source or Paired
-    parts : list of (int, ndarray of shape (number, column))
+    parts : list of (int, ndarray of shape (column, number))
         Weights of the numbers of a row from an index on.
     more : callable, optional
         ``more(rows, unit)`` returns float64 (n, many) of the positions of a unit.
@@ -175,8 +176,13 @@ class Images:
 
     def __init__(self, source, parts, more=None, many: int = 0):
         self.source, self.more = source, more
-        self.parts = [(first, np.ascontiguousarray(weights, np.float32)) for first, weights in parts]
-        self.made = np.empty((sum(w.shape[1] for _, w in self.parts), *source.cube.scan_shape))
+        self.parts, done = [], 0
+        for first, weights in parts:
+            columns = slice(done, done + len(weights))
+            few = len(weights) <= FEW
+            self.parts.append((first, np.ascontiguousarray(weights if few else weights.T, np.float32), few, columns))
+            done += len(weights)
+        self.made = np.empty((done, *source.cube.scan_shape))
         self.others = np.empty((many, *source.cube.scan_shape)) if more is not None else None
 
     @property
@@ -191,17 +197,20 @@ class Images:
         """Take rows that were just made."""
         if self.more is not None:
             self.others[(slice(None), *unit.where)] = self.more(rows, unit).T
+        for first, weights, few, columns in self.parts:
+            if few:
+                made = np.zeros((len(rows), len(weights)))
+                self.made[(columns, *unit.where)] = kernels.narrow(rows[:, first:], weights, made).T
 
     def far(self, state, rows, strip: Unit) -> None:
         """Take a strip."""
-        done = 0
-        for first, weights in self.parts:
-            made = np.zeros((len(rows), weights.shape[1]))
-            for a in range(0, len(weights), CHUNK):
-                part = weights[a : a + CHUNK]
-                made += rows[:, first + a : first + a + len(part)] @ part
-            self.made[(slice(done, done + weights.shape[1]), *strip.where)] = made.T
-            done += weights.shape[1]
+        for first, weights, few, columns in self.parts:
+            if not few:
+                made = np.zeros((len(rows), weights.shape[1]))
+                for a in range(0, len(weights), CHUNK):
+                    part = weights[a : a + CHUNK]
+                    made += rows[:, first + a : first + a + len(part)] @ part
+                self.made[(columns, *strip.where)] = made.T
 
     def end(self, state) -> None:
         """Nothing is left to do."""
@@ -356,7 +365,7 @@ def moments(source: Source, design: np.ndarray, group: np.ndarray) -> tuple[np.n
 
 
 def images(source: Source, weights: np.ndarray) -> np.ndarray:
-    """Return sums of pixels by weights (pixel, column), position by position: (column, scan_y, scan_x)."""
+    """Return sums of pixels by weights (column, pixel), position by position: (column, scan_y, scan_x)."""
     job = Images(source, [(0, weights)])
     run(job)
     return job.made
