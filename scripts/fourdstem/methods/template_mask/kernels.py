@@ -84,22 +84,23 @@ def add(out, first, part):
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
-def narrow(rows, weights, out):
-    """Add sums of rows (n, pixel) by few weights (column, pixel) to ``out`` (n, column).
+def narrow(rows, start, weights, used, out):
+    """Add sums of rows (n, ...) from ``start`` on by few weights (column, pixel) to ``out`` (n, column).
 
     Four rows at a time share the weights; a library's product would copy all rows for a handful of columns. Summed in
-    float32 over `SPAN` pixels, in float64 beyond; spans in which a column has no weight are passed over.
+    float32 over `SPAN` pixels, in float64 beyond; spans in which a column has no weight are not ``used``.
     """
     n, zero = rows.shape[0], np.float32(0)
-    for first in range(0, rows.shape[1], SPAN):
-        last = min(first + SPAN, rows.shape[1])
-        for j in range(weights.shape[0]):
-            w = weights[j, first:last]
-            if not w.any():
-                continue
-            for i in range(0, n, 4):
-                a, b = rows[i, first:last], rows[min(i + 1, n - 1), first:last]
-                c, d = rows[min(i + 2, n - 1), first:last], rows[min(i + 3, n - 1), first:last]
+    for i in range(0, n, 4):
+        one, two, three = min(i + 1, n - 1), min(i + 2, n - 1), min(i + 3, n - 1)
+        for span in range(used.shape[1]):
+            first, last = span * SPAN, min(span * SPAN + SPAN, weights.shape[1])
+            at, to = start + first, start + last
+            a, b, c, d = rows[i, at:to], rows[one, at:to], rows[two, at:to], rows[three, at:to]
+            for j in range(weights.shape[0]):
+                if not used[j, span]:
+                    continue
+                w = weights[j, first:last]
                 p, q, r, s = zero, zero, zero, zero
                 for k in range(len(w)):
                     p += w[k] * a[k]
@@ -110,6 +111,11 @@ def narrow(rows, weights, out):
                 for m in range(min(4, n - i)):
                     out[i + m, j] += sums[m]
     return out
+
+
+def spans(weights):
+    """Return in which spans of pixels weights (column, pixel) are not all 0, (column, span)."""
+    return np.add.reduceat(weights != 0, np.arange(0, weights.shape[1], SPAN), axis=1) > 0
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})

@@ -20,6 +20,7 @@ from fourdstem.methods.template_mask import kernels
 STRIP = 8 * UNIT  # positions of a strip at most
 ROOM = 2**22  # numbers of a strip; fewer positions where detectors are large
 STRETCH = 8  # strips whose sums are added by one thread
+AHEAD = 2  # strips that are asked for beforehand
 CHUNK = 1024  # numbers of a row by which products are made: these of all rows of a strip fit in the cache
 FEW = 16  # columns up to which no library is asked for a product
 STILL_PX = 0.1
@@ -179,8 +180,9 @@ class Images:
         self.parts, done = [], 0
         for first, weights in parts:
             columns = slice(done, done + len(weights))
-            few = len(weights) <= FEW
-            self.parts.append((first, np.ascontiguousarray(weights if few else weights.T, np.float32), few, columns))
+            used = kernels.spans(weights) if len(weights) <= FEW else None
+            turned = weights.T if used is None else weights
+            self.parts.append((first, np.ascontiguousarray(turned, np.float32), used, columns))
             done += len(weights)
         self.made = np.empty((done, *source.cube.scan_shape))
         self.others = np.empty((many, *source.cube.scan_shape)) if more is not None else None
@@ -197,15 +199,15 @@ class Images:
         """Take rows that were just made."""
         if self.more is not None:
             self.others[(slice(None), *unit.where)] = self.more(rows, unit).T
-        for first, weights, few, columns in self.parts:
-            if few:
+        for first, weights, used, columns in self.parts:
+            if used is not None:
                 made = np.zeros((len(rows), len(weights)))
-                self.made[(columns, *unit.where)] = kernels.narrow(rows[:, first:], weights, made).T
+                self.made[(columns, *unit.where)] = kernels.narrow(rows, first, weights, used, made).T
 
     def far(self, state, rows, strip: Unit) -> None:
         """Take a strip."""
-        for first, weights, few, columns in self.parts:
-            if not few:
+        for first, weights, used, columns in self.parts:
+            if used is None:
                 made = np.zeros((len(rows), weights.shape[1]))
                 for a in range(0, len(weights), CHUNK):
                     part = weights[a : a + CHUNK]
@@ -272,6 +274,7 @@ def run(*jobs) -> None:
     with ThreadPoolExecutor(workers) as pool:
         waiting = deque()
         for i in range(0, len(strips), STRETCH):
+            _will_need(cube.data, strips[i : i + AHEAD])
             waiting.append(pool.submit(work, strips[i : i + STRETCH]))
             if len(waiting) > workers:
                 _end(jobs, waiting.popleft().result())
@@ -283,9 +286,9 @@ def _stretch(data, stretch: list[Unit], jobs, sources, rooms) -> list:
     """Work on consecutive strips in one thread, with room for the rows of one strip per source."""
     states = [job.begin() for job in jobs]
     of = [next(i for i, s in enumerate(sources) if s is job.source) for job in jobs]
-    for strip, following in zip(stretch, [*stretch[1:], None], strict=True):
+    for i, strip in enumerate(stretch):
         stored = data[strip.where]
-        _will_need(data, following)
+        _will_need(data, stretch[i + AHEAD : i + AHEAD + 1])
         for unit in _units(strip):
             part = slice(unit.x0 - strip.x0, unit.x1 - strip.x0)
             for source, rows in zip(sources, rooms, strict=True):
@@ -319,13 +322,15 @@ def _native(stored: np.ndarray) -> np.ndarray:
     return stored
 
 
-def _will_need(data, strip: Unit | None) -> None:
-    """Ask the system to read a strip of a mapped file while another is worked on."""
-    if strip is None or not isinstance(data, np.memmap) or not hasattr(mmap, "MADV_WILLNEED"):
+def _will_need(data, strips: list[Unit]) -> None:
+    """Ask the system to read strips of a mapped file while others are worked on."""
+    if not isinstance(data, np.memmap) or not hasattr(mmap, "MADV_WILLNEED"):
         return
-    piece, start = data[strip.where], np.frombuffer(data._mmap, np.uint8).ctypes.data
-    first = (piece.ctypes.data - start) // mmap.PAGESIZE * mmap.PAGESIZE
-    data._mmap.madvise(mmap.MADV_WILLNEED, first, piece.ctypes.data - start + piece.nbytes - first)
+    start = np.frombuffer(data._mmap, np.uint8).ctypes.data
+    for strip in strips:
+        piece = data[strip.where]
+        first = (piece.ctypes.data - start) // mmap.PAGESIZE * mmap.PAGESIZE
+        data._mmap.madvise(mmap.MADV_WILLNEED, first, piece.ctypes.data - start + piece.nbytes - first)
 
 
 def open_source(cube: Cube, bin_px: int = 1) -> Source:
