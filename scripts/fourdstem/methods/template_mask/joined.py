@@ -12,12 +12,15 @@ with v the counting noise of each image. Even and odd masks share no noise. Noth
 the masks and the numbers a and b, so that an empty site gets no column from it.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import fft
 
 from fourdstem.methods.template_mask import masks
+
+MIRRORS = ((1, 1), (-1, 1), (1, -1))  # along y and x; a slope changes its sign where its image is mirrored
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,9 @@ def slopes(template: np.ndarray, step) -> tuple[np.ndarray, np.ndarray]:
     return tuple(np.gradient(template, *step))
 
 
-def join(question: masks.Question, fair, weights, learned: masks.Learned, noise, triples, step) -> Joined:
+def join(
+    question: masks.Question, fair, weights, learned: masks.Learned, noise, triples, step, threads: int = 1
+) -> Joined:
     """Join even and odd images.
 
     Parameters
@@ -57,40 +62,42 @@ def join(question: masks.Question, fair, weights, learned: masks.Learned, noise,
         Template, and its slopes along y and x.
     step : (float, float)
         Å, (y, x).
+    threads : int
+        Templates are joined side by side; no image knows of another.
     """
     variance = noise(weights, learned.mean)
     # in-sample slope of image on template: above 0, so that the sign of an image never follows its own noise
     strength = (weights * learned.mask * learned.std).sum(axis=1)
-    image, level = [], []
-    for three in triples:
+
+    def one(three):
         ratio = question.scale[three[0]] / np.maximum(question.scale[list(three)], 1e-300)
-        one, left = _joined(fair[list(three)], strength[list(three)] * ratio, variance[list(three)], step)
-        image.append(one)
-        level.append(left)
+        return _joined(fair[list(three)], strength[list(three)] * ratio, variance[list(three)], step)
+
+    with ThreadPoolExecutor(threads) as pool:
+        image, level = zip(*pool.map(one, triples), strict=True)
     return Joined(np.stack(image), np.array(level))
 
 
 def _joined(parts, strength, variance, step) -> tuple[np.ndarray, float]:
-    """Return the joint image of an even one and two slopes (3, scan_y, scan_x), and the variance of its noise.
-
-    The scan is mirrored about its edges, where slopes change their sign: cosines of the image, sines of a slope along
-    its own axis, which its filter, imaginary and odd, makes cosines. Of the highest frequency a slope knows no sign.
-    """
+    """Return the joint image of an even one and two slopes (3, scan_y, scan_x), and the variance of its noise."""
+    ny, nx = parts.shape[1:]
     if not (variance[0] > 0 and strength[0] > 0):
         return parts[0], variance[0]
-    shape = parts.shape[1:]
+    ky, kx = np.fft.fftfreq(2 * ny, step[0])[:, None], np.fft.rfftfreq(2 * nx, step[1])[None, :]
+    wave = (np.ones_like(ky * kx), 2j * np.pi * ky, 2j * np.pi * kx)
     known = [s**2 / v if v > 0 else 0.0 for s, v in zip(strength, variance, strict=True)]
-    ky, kx = (2 * np.pi * np.arange(n + 1) / (2 * n * s) for n, s in zip(shape, step, strict=True))
-    wave = [np.ones((len(ky), len(kx))), *map(np.array, np.broadcast_arrays(ky[:, None], kx[None, :]))]
-    whole = sum(w * q**2 for w, q in zip(known, wave, strict=True))
-    wave[1][-1], wave[2][:, -1] = 0.0, 0.0
-    share = [strength[0] * (w / s if s > 0 else 0.0) for w, s in zip(known, strength, strict=True)]
-    filters = [k * q / whole for k, q in zip(share, wave, strict=True)]
-    total = filters[0][:-1, :-1] * fft.dct(fft.dct(parts[0] - parts[0].mean(), axis=0), axis=1)
-    for axis in (0, 1):  # sines are without the frequency 0; what comes there from the other end has no weight
-        sines = np.roll(fft.dst(parts[1 + axis], axis=axis), 1, axis)
-        total -= filters[1 + axis][:-1, :-1] * fft.dct(sines, axis=1 - axis)
-    image = fft.idct(fft.idct(total, axis=0), axis=1) + parts[0].mean()
-    power = sum(v * f**2 for v, f in zip(variance, filters, strict=True))
-    often = [np.r_[1, np.full(n - 1, 2), 1] / (2 * n) for n in shape]  # frequencies of both signs
-    return image, float(often[0] @ power @ often[1])
+    whole = sum(w * (q.real**2 + q.imag**2) for w, q in zip(known, wave, strict=True))
+    total, power = 0.0, 0.0
+    for part, s, w, q, v, mirror in zip(parts, strength, known, wave, variance, MIRRORS, strict=True):
+        filtered = strength[0] * (w / s if s > 0 else 0.0) * q.conj() / whole
+        total = total + filtered * fft.rfft2(_mirrored(part - (part.mean() if mirror == (1, 1) else 0), *mirror))
+        power = power + v * (filtered.real**2 + filtered.imag**2)
+    image = fft.irfft2(total, (2 * ny, 2 * nx))[:ny, :nx] + parts[0].mean()
+    often = np.r_[1, np.full(nx - 1, 2), 1] / (4 * ny * nx)  # frequencies of both signs
+    return image, float((power @ often).sum())
+
+
+def _mirrored(part: np.ndarray, along_y: int, along_x: int) -> np.ndarray:
+    """Return an image (2 scan_y, 2 scan_x) mirrored about its far edges; slopes change their sign there."""
+    wide = np.concatenate([part, along_x * part[:, ::-1]], axis=1)
+    return np.concatenate([wide, along_y * wide[::-1]])

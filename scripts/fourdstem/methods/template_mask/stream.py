@@ -21,6 +21,7 @@ STRIP = 8 * UNIT  # positions of a strip at most
 ROOM = 2**22  # numbers of a strip; fewer positions where detectors are large
 STRETCH = 8  # strips whose sums are added by one thread
 AHEAD = 2  # strips that are asked for beforehand
+NEAR = 2**18  # numbers that are looked at while they are in the cache
 CHUNK = 1024  # numbers of a row by which products are made: these of all rows of a strip fit in the cache
 FEW = 16  # columns up to which no library is asked for a product
 STILL_PX = 0.1
@@ -289,7 +290,7 @@ def _stretch(data, stretch: list[Unit], jobs, sources, rooms) -> list:
     for i, strip in enumerate(stretch):
         stored = data[strip.where]
         _will_need(data, stretch[i + AHEAD : i + AHEAD + 1])
-        for unit in _units(strip):
+        for unit in _units(strip, int(np.clip(NEAR // max(s.width for s in sources), 8, STRIP))):
             part = slice(unit.x0 - strip.x0, unit.x1 - strip.x0)
             for source, rows in zip(sources, rooms, strict=True):
                 source.fill(stored[part], unit, rows[part])
@@ -311,8 +312,8 @@ def _strips(scan_shape, length: int) -> list[Unit]:
     return [Unit(y, x, min(x + length, nx)) for y in range(ny) for x in range(0, nx, length)]
 
 
-def _units(strip: Unit) -> list[Unit]:
-    return [Unit(strip.y, x, min(x + UNIT, strip.x1)) for x in range(strip.x0, strip.x1, UNIT)]
+def _units(strip: Unit, length: int) -> list[Unit]:
+    return [Unit(strip.y, x, min(x + length, strip.x1)) for x in range(strip.x0, strip.x1, length)]
 
 
 def _native(stored: np.ndarray) -> np.ndarray:
