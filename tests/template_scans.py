@@ -8,7 +8,7 @@ from fourdstem import crystal
 from fourdstem.calibration import Acquisition
 from fourdstem.cube import Correction, Cube
 from fourdstem.methods import simulate, template_mask
-from fourdstem.methods.template_mask import classical, results, scene, stream
+from fourdstem.methods.template_mask import classical, masks, results, scene, stream
 from fourdstem.methods.template_mask.sites import gaussians
 from fourdstem.schema import build
 
@@ -48,7 +48,9 @@ def laid_out(cube, params, radius, crystals=None) -> scene.Scene:
 def told(shared: scene.Scene, cube, radius) -> list[results.Found]:
     """What the stage says of each species, without the rest of its results."""
     source = stream.open_source(cube)
-    fitted = template_mask._images(shared, source, radius, {})
+    learning = masks.gathering(source, shared.question, np.zeros(cube.scan_shape, int))
+    stream.run(learning)
+    fitted = template_mask._images(shared, source, radius, {}, learning)
     variance = results.variance_of(source, fitted)
     return results.judged(shared, fitted.images.fair, variance, results.cores_of(shared, cube.scan_shape))
 

@@ -9,7 +9,7 @@ from fourdstem import formats
 from fourdstem.calibration import Acquisition
 from fourdstem.errors import InputError
 from fourdstem.methods import template_mask
-from fourdstem.methods.template_mask import claims, classical, lattice, masks, sites, stream
+from fourdstem.methods.template_mask import claims, classical, kernels, lattice, masks, sites, stream
 from fourdstem.methods.template_mask import columns as peaks
 
 SHAPE, DETECTOR = (24, 36), (18, 18)
@@ -74,7 +74,7 @@ def test_leaving_one_position_out_in_closed_form_is_what_brute_force_gives(given
     region = np.ones((1, 9, 8), bool)
     question = masks.Question(masks.standardised(template, region[0])[None], region, np.zeros(1, int))
     fold = np.zeros((9, 8), int)
-    learned = masks.learn(masks.gather(source, question, fold, np.zeros((0, 9, 8))), question, fold)
+    learned = masks.learn(masks.gather(source, question, fold), question, fold)
     found = masks.leave_one_out(source, question, learned, form, 1).fair[0]
     np.testing.assert_allclose(found.reshape(-1), leave_out(counts, template.reshape(-1), form), atol=2e-5)
 
@@ -87,9 +87,9 @@ def test_compiled_kernels_give_what_their_python_gives():
     gain, mask, own = np.ones((2, 12)), rng.normal(0, 0.2, (2, 12)), rng.normal(0, 0.1, (3, 2))
     limit, allowed = np.full((2, 12), 0.05), np.arange(12) != 3
     calls = (
-        (masks.scatter, (rows, mean, gain, 1 / std, partner)),
-        (masks.without_own, (rows, own, mask, mean, 1 / std, gain, limit, allowed, partner, 1)),
-        (stream.squares_of, (rows, np.ones((3, 2), np.uint8), np.zeros((2, 12)))),
+        (kernels.scatter, (rows, mean, gain, 1 / std, partner)),
+        (kernels.without_own, (rows, own, mask, mean, 1 / std, gain, limit, allowed, partner, 1)),
+        (kernels.squares_of, (rows, np.ones((3, 2), np.uint8), np.zeros((2, 12)))),
     )
     for kernel, arguments in calls:
         copies = [a.copy() if isinstance(a, np.ndarray) else a for a in arguments]
@@ -98,8 +98,8 @@ def test_compiled_kernels_give_what_their_python_gives():
     shift, usable = np.array([[0.3, -0.6], [0.0, 0.2]]), np.ones((6, 6), bool)
     usable[[0, -1]], usable[:, [0, -1]] = False, False
     for kernel, arguments in (
-        (stream.moved, (stored, shift, usable, np.float32(0.5), 2, (3, 3))),
-        (stream.binned, (stored, usable, np.float32(0.5), 2, (3, 3))),
+        (kernels.moved, (stored, shift, usable, np.float32(0.5), 2, (3, 3))),
+        (kernels.binned, (stored, usable, np.float32(0.5), 2, (3, 3))),
     ):
         two = (np.empty((2, 9), np.float32), np.empty((2, 9), np.float32))
         np.testing.assert_allclose(kernel(*arguments, two[0]), kernel.py_func(*arguments, two[1]), rtol=1e-5)
@@ -107,15 +107,15 @@ def test_compiled_kernels_give_what_their_python_gives():
 
 def test_halves_of_counts_are_binomial_complementary_and_independent_of_order():
     counts = np.random.default_rng(105).poisson(130.0, (40, 10, 10)).astype(np.uint16)
-    one, two = (stream.split(counts, 3, 0, 7, half) for half in (1, 2))
+    one, two = (kernels.split(counts, 3, 0, 7, half) for half in (1, 2))
     np.testing.assert_array_equal(one + two, counts)
     z = (one.astype(float) - counts / 2) / np.sqrt(counts / 4)
     assert abs(z.mean()) < 4 / np.sqrt(z.size)
     assert abs(z.std() - 1) < 4 / np.sqrt(2 * z.size)
     assert stats.kstest(z.reshape(-1) + np.random.default_rng(0).uniform(-0.08, 0.08, z.size), "norm").pvalue > 1e-3
-    np.testing.assert_array_equal(stream.split(counts[5:9], 3, 5, 7, 1), one[5:9])
+    np.testing.assert_array_equal(kernels.split(counts[5:9], 3, 5, 7, 1), one[5:9])
     assert abs(np.corrcoef(one.reshape(-1), two.reshape(-1))[0, 1]) < 4 / np.sqrt(z.size)
-    assert (stream.split(counts, 3, 0, 8, 1) != one).mean() > 0.5
+    assert (kernels.split(counts, 3, 0, 8, 1) != one).mean() > 0.5
 
 
 def test_memory_and_threads_change_no_bit(scan):
@@ -130,14 +130,14 @@ def test_strips_that_end_anywhere_are_padded():
     rng = np.random.default_rng(106)
     counts = rng.poisson(2.0, (3, 2 * stream.STRIP + 7, 4, 5)).astype(np.uint16)
     source = stream.open_source(cube_of(counts))
-    design = rng.normal(size=(*counts.shape[:2], 2))
-    sums, squares = stream.moments(source, design, np.ones((*counts.shape[:2], 1), bool))
+    design = rng.normal(size=(2, *counts.shape[:2]))
+    sums, squares = stream.moments(source, design, np.ones((1, *counts.shape[:2]), bool))
     flat = counts.reshape(-1, 20).astype(float)
-    np.testing.assert_allclose(sums, design.reshape(-1, 2).T @ flat, rtol=1e-4, atol=1e-2)
+    np.testing.assert_allclose(sums, design.reshape(2, -1) @ flat, rtol=1e-4, atol=1e-2)
     np.testing.assert_array_equal(squares[0], (flat**2).sum(axis=0))
-    weights = rng.normal(size=(20, 3))
-    made, _ = stream.images(source, weights)
-    np.testing.assert_allclose(made.reshape(3, -1), weights.T @ flat.T, rtol=1e-4, atol=1e-4)
+    weights = rng.normal(size=(3, 20))
+    made = stream.images(source, weights)
+    np.testing.assert_allclose(made.reshape(3, -1), weights @ flat.T, rtol=1e-4, atol=1e-4)
 
 
 def test_the_descan_surface_alone_is_taken_out_and_only_where_it_moves(scan):
@@ -148,7 +148,7 @@ def test_the_descan_surface_alone_is_taken_out_and_only_where_it_moves(scan):
     y, x = np.indices(DETECTOR)
     counts = 100.0 + 3 * (y - moved[..., 0, None, None]) - 2 * (x - moved[..., 1, None, None])
     source = stream.open_source(cube_of(counts, surface=moved))
-    sums, _ = stream.images(source, np.eye(source.pixels)[:, source.usable.reshape(-1)])
+    sums = stream.images(source, np.eye(source.pixels)[source.usable.reshape(-1)])
     assert source.usable.sum() == 14 * 14
     np.testing.assert_allclose(sums, np.broadcast_to(sums[:, :1, :1], sums.shape), rtol=1e-5)
 

@@ -31,7 +31,7 @@ def test_on_pure_noise_cross_fitted_images_do_not_look_like_the_template(given):
             fold = masks.tiles((16, 24), 4)
         template = picture((16, 24))
         question = masks.Question(masks.standardised(template, region[0])[None], region, np.zeros(1, int))
-        sums = masks.gather(source, question, fold, np.zeros((0, 16, 24)))
+        sums = masks.gather(source, question, fold)
         learned = masks.learn(sums, question, fold)
         if given.get("cross_fit") == "folds":
             made = masks.folded(source, question, sums, form, fold, 1)

@@ -80,7 +80,7 @@ def test_leaving_one_position_out_of_an_odd_mask_is_what_brute_force_gives():
     asked = masks.Question(ready, region, np.zeros(1, int), np.array([-1]), np.ones(1))
     form = masks.form(settings(), source, 3.0, asked.parity)
     fold = np.zeros((9, 8), int)
-    learned = masks.learn(masks.gather(source, asked, fold, np.zeros((0, 9, 8))), asked, fold)
+    learned = masks.learn(masks.gather(source, asked, fold), asked, fold)
     weights = form.weights(learned, asked.count)[0].reshape(6, 7)
     np.testing.assert_allclose(weights, -weights[::-1, ::-1], atol=1e-12)
     assert np.abs(weights).max() > 0

@@ -13,7 +13,7 @@ from fourdstem.calibration import Acquisition
 from fourdstem.cube import Cube
 from fourdstem.errors import InputError
 from fourdstem.geometry import corrected_to_recorded
-from fourdstem.methods.template_mask import claims, classical, masks, polarisation, results, scene, stream
+from fourdstem.methods.template_mask import claims, classical, masks, polarisation, results, scene, stream, templates
 from fourdstem.methods.template_mask.polarisation import TABLE_NAMES, table_rows
 from fourdstem.methods.template_mask.results import COLUMN_NAMES, Fitted, column_rows
 from fourdstem.methods.template_mask.scene import Scene
@@ -64,15 +64,23 @@ def compute(
     """
     polarisation.read(params)
     step = _step(cube)
-    plain = stream.open_source(cube)
+    plain = replace(stream.open_source(cube), seed=params.seed)
     matrix = cube.correction.matrix if cube.correction.matrix is not None else corrected_to_recorded(1, 0, 0, False)
     radius, contradicted = _radius(cube.acquisition, beam_radius_px)
-    shown = classical.make(plain, radius, step, matrix)
+    summing = classical.summing(plain, radius, matrix)
+    # pictures alone are found in no image: masks are learned in the same pass as classical images
+    together = templates.only_pictures(params)
+    if not together:
+        stream.run(summing)
+    shown = classical.unseen(cube.scan_shape) if together else classical.found(summing, step)
     shared = scene.make(params, shown, step, crystals or {}, pictures or {}, learned or {})
     positions = int(shared.question.count.min())
     size = params.detector_bin or _binning(plain.cube.detector_shape, positions)
-    source = replace(plain, bin_px=size, seed=params.seed)
-    fitted = _images(shared, source, radius, learned or {})
+    source = plain if size == 1 else replace(plain, bin_px=size)
+    learning = masks.gathering(source, shared.question, _fold(params, cube))
+    stream.run(*([summing, learning] if together else [learning]))
+    shown = classical.found(summing, step)
+    fitted = _images(shared, source, radius, learned or {}, learning)
     notes = [*shared.prepared.notes, *contradicted, *_warnings(params, source, positions, cube)]
     return polarisation.added(results.gather(shared, source, shown, fitted, notes), params, step)
 
@@ -134,17 +142,21 @@ def _warnings(params: Params, source: stream.Source, positions: int, cube: Cube)
 # ---- masks and images -------------------------------------------------------------------------------------
 
 
-def _images(shared: Scene, source: stream.Source, radius: float, learned: dict) -> Fitted:
-    """Learn the masks and apply them: two passes, three where counts are split."""
+def _fold(params: Params, cube: Cube) -> np.ndarray:
+    """Return the part of the scan that each position is left out with; one part where none is."""
+    if params.cross_fit == "split":
+        _check_splitting(cube)
+    if params.cross_fit == "folds":
+        return masks.tiles(cube.scan_shape, params.fold_px)
+    return np.zeros(cube.scan_shape, int)
+
+
+def _images(shared: Scene, source: stream.Source, radius: float, learned: dict, learning: stream.Moments) -> Fitted:
+    """Make masks of what was read and apply them: one pass, two where counts are split."""
     params, question = shared.params, shared.question
     shape = masks.form(params, source, radius, question.parity)
     many = len(shared.prepared.species)
-    fold = np.zeros(source.cube.scan_shape, int)
-    if params.cross_fit == "folds":
-        fold = masks.tiles(source.cube.scan_shape, params.fold_px)
-    if params.cross_fit == "split":
-        _check_splitting(source.cube)
-    sums = masks.gather(source, question, fold, np.zeros((0, *source.cube.scan_shape)))
+    fold, sums = _fold(params, source.cube), masks.gathered(learning, question)
     found = masks.learn(sums, question, fold)
     fixed = np.zeros(len(question.template), bool)
     if learned:

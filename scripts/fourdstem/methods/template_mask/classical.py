@@ -26,20 +26,27 @@ class Classical:
         return self.image[NAMES.index(name)]
 
 
-def make(source: stream.Source, beam_radius_px: float, step, matrix=None) -> Classical:
-    """Read the scan once for all classical images.
+def unseen(scan_shape) -> Classical:
+    """Return images in which nothing can be found, for templates that need none."""
+    nothing = np.broadcast_to(np.nan, (len(NAMES), *scan_shape))
+    return Classical(nothing, nothing)
 
-    Bright field: within half of the beam's radius; annular bright field: the rest of the disk; enhanced: annular less
-    inner bright field; annular dark field: beyond 1.1 radii, to the circle that touches the edge; differential phase:
-    integral of the differences of opposite halves of the disk (Close et al., doi:10.1016/j.ultramic.2015.09.002);
-    integrated centre of mass: Lazić et al., doi:10.1016/j.ultramic.2015.10.011. Integrals bright at atoms.
+
+def make(source: stream.Source, beam_radius_px: float, step, matrix=None) -> Classical:
+    """Read the scan once for all classical images; see `summing` and `found`."""
+    job = summing(source, beam_radius_px, matrix)
+    stream.run(job)
+    return found(job, step)
+
+
+def summing(source: stream.Source, beam_radius_px: float, matrix=None) -> stream.Images:
+    """Return what reads the scan for the classical images.
 
     Parameters
     ----------
     source : Source
         Not binned.
-    step : (float, float)
-        Å.
+    beam_radius_px : float
     matrix : ndarray of shape (2, 2), optional
         `geometry.corrected_to_recorded`, by which detector axes are turned onto those of the scan.
     """
@@ -53,9 +60,28 @@ def make(source: stream.Source, beam_radius_px: float, step, matrix=None) -> Cla
     disk, inner = r <= beam_radius_px, r <= 0.5 * beam_radius_px
     dark = (r > 1.1 * beam_radius_px) & (r <= edge)
     halves = [disk * np.sign(uy), disk * np.sign(ux)]
-    weights = [inner, disk & ~inner, dark, disk, *halves, uy, ux, uy**2, ux**2, np.ones_like(r)]
-    sums, _ = stream.images(source, np.stack([(w * source.usable).reshape(-1) for w in weights], axis=1))
-    bf, abf, adf, whole, dy, dx, my, mx, my2, mx2, total = sums
+    weights = [inner, disk & ~inner, dark, *halves, uy, ux, uy**2, ux**2, np.ones_like(r)]
+    columns = np.stack([(w * source.usable).reshape(-1) for w in weights])
+    return stream.Images(source, [(0, columns)])
+
+
+def found(job: stream.Images, step) -> Classical:
+    """Return the classical images of what was summed.
+
+    Bright field: within half of the beam's radius; annular bright field: the rest of the disk; enhanced: annular less
+    inner bright field; annular dark field: beyond 1.1 radii, to the circle that touches the edge; differential phase:
+    integral of the differences of opposite halves of the disk (Close et al., doi:10.1016/j.ultramic.2015.09.002);
+    integrated centre of mass: Lazić et al., doi:10.1016/j.ultramic.2015.10.011. Integrals bright at atoms.
+
+    Parameters
+    ----------
+    job : Images
+        Of `summing`.
+    step : (float, float)
+        Å.
+    """
+    bf, abf, adf, dy, dx, my, mx, my2, mx2, total = job.made
+    whole = bf + abf
     total = np.where(total > 0, total, np.nan)
     com, com2 = np.stack([my, mx]) / total, np.stack([my2, mx2]) / total**2
     # A column draws the beam towards it, so that the integral of the deflection is bright there.

@@ -189,10 +189,9 @@ def elsewhere(key: tuple, whole: Scan, other: Scan, crystal, threads: int) -> li
     for partial in (False, True):
         found = imaged(whole, crystal, threads, partial)
         k, name = found.species.index("Li"), "partial mask" if partial else "mask"
-        weights = found.mask[k].reshape(-1, 1)
-        picture, _ = stream.images(source, weights)
-        variance, _ = stream.images(source, weights**2)
-        there = claims.contrast(picture[0], variance[0], core, np.ones(core.label.shape, bool), False)
+        weights = found.mask[k].reshape(1, -1)
+        picture, variance = stream.images(source, np.concatenate([weights, weights**2]))
+        there = claims.contrast(picture, variance, core, np.ones(core.label.shape, bool), False)
         own = _cores(whole, found, k)
         seen = claims.contrast(found.image[k], found.image_sigma[k] ** 2, own, np.ones(own.label.shape, bool), True)
         statement, _ = claims.judge(seen, claims.NOTHING, there, True, 0.01)

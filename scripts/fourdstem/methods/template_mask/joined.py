@@ -12,9 +12,11 @@ with v the counting noise of each image. Even and odd masks share no noise. Noth
 the masks and the numbers a and b, so that an empty site gets no column from it.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import fft
 
 from fourdstem.methods.template_mask import masks
 
@@ -41,7 +43,9 @@ def slopes(template: np.ndarray, step) -> tuple[np.ndarray, np.ndarray]:
     return tuple(np.gradient(template, *step))
 
 
-def join(question: masks.Question, fair, weights, learned: masks.Learned, noise, triples, step) -> Joined:
+def join(
+    question: masks.Question, fair, weights, learned: masks.Learned, noise, triples, step, threads: int = 1
+) -> Joined:
     """Join even and odd images.
 
     Parameters
@@ -58,16 +62,19 @@ def join(question: masks.Question, fair, weights, learned: masks.Learned, noise,
         Template, and its slopes along y and x.
     step : (float, float)
         Å, (y, x).
+    threads : int
+        Templates are joined side by side; no image knows of another.
     """
     variance = noise(weights, learned.mean)
     # in-sample slope of image on template: above 0, so that the sign of an image never follows its own noise
     strength = (weights * learned.mask * learned.std).sum(axis=1)
-    image, level = [], []
-    for three in triples:
+
+    def one(three):
         ratio = question.scale[three[0]] / np.maximum(question.scale[list(three)], 1e-300)
-        one, left = _joined(fair[list(three)], strength[list(three)] * ratio, variance[list(three)], step)
-        image.append(one)
-        level.append(left)
+        return _joined(fair[list(three)], strength[list(three)] * ratio, variance[list(three)], step)
+
+    with ThreadPoolExecutor(threads) as pool:
+        image, level = zip(*pool.map(one, triples), strict=True)
     return Joined(np.stack(image), np.array(level))
 
 
@@ -79,14 +86,15 @@ def _joined(parts, strength, variance, step) -> tuple[np.ndarray, float]:
     ky, kx = np.fft.fftfreq(2 * ny, step[0])[:, None], np.fft.rfftfreq(2 * nx, step[1])[None, :]
     wave = (np.ones_like(ky * kx), 2j * np.pi * ky, 2j * np.pi * kx)
     known = [s**2 / v if v > 0 else 0.0 for s, v in zip(strength, variance, strict=True)]
-    whole = sum(w * np.abs(q) ** 2 for w, q in zip(known, wave, strict=True))
+    whole = sum(w * (q.real**2 + q.imag**2) for w, q in zip(known, wave, strict=True))
     total, power = 0.0, 0.0
     for part, s, w, q, v, mirror in zip(parts, strength, known, wave, variance, MIRRORS, strict=True):
         filtered = strength[0] * (w / s if s > 0 else 0.0) * q.conj() / whole
-        total = total + filtered * np.fft.rfft2(_mirrored(part - (part.mean() if mirror == (1, 1) else 0), *mirror))
-        power = power + v * np.abs(filtered) ** 2
-    image = np.fft.irfft2(total, (2 * ny, 2 * nx))[:ny, :nx] + parts[0].mean()
-    return image, float(np.fft.irfft2(power, (2 * ny, 2 * nx))[0, 0])
+        total = total + filtered * fft.rfft2(_mirrored(part - (part.mean() if mirror == (1, 1) else 0), *mirror))
+        power = power + v * (filtered.real**2 + filtered.imag**2)
+    image = fft.irfft2(total, (2 * ny, 2 * nx))[:ny, :nx] + parts[0].mean()
+    often = np.r_[1, np.full(nx - 1, 2), 1] / (4 * ny * nx)  # frequencies of both signs
+    return image, float((power @ often).sum())
 
 
 def _mirrored(part: np.ndarray, along_y: int, along_x: int) -> np.ndarray:

@@ -8,10 +8,9 @@ Leaving r out takes from S(r) the term ``t(r)/(n-1) Σ_k (X_k(r) - ⟨X_k⟩)² 
 
 from dataclasses import dataclass, replace
 
-import numba
 import numpy as np
 
-from fourdstem.methods.template_mask import stream
+from fourdstem.methods.template_mask import kernels, stream
 from fourdstem.methods.template_mask.settings import Params
 
 FOLDS = 4
@@ -161,31 +160,32 @@ class Sums:
     cross: np.ndarray  # (fold, template, pixel)
     first: np.ndarray  # (fold, region, pixel)
     square: np.ndarray  # (fold, region, pixel)
-    more: np.ndarray  # (map, pixel): sums over positions by the maps that were asked for
 
 
-def gather(source: stream.Source, question: Question, fold: np.ndarray, more: np.ndarray) -> Sums:
-    """Read the scan once for the masks.
-
-    Parameters
-    ----------
-    fold : ndarray of int, shape (scan_y, scan_x)
-    more : ndarray of shape (map, scan_y, scan_x)
-        Weights of positions whose summed patterns are wanted beside.
-    """
+def gathering(source: stream.Source, question: Question, fold: np.ndarray) -> stream.Moments:
+    """Return what reads the scan for the masks; ``fold`` int (scan_y, scan_x)."""
     parts = [fold == f for f in range(fold.max() + 1)]
-    columns = [t * part for part in parts for t in question.template]
-    groups = [r & part for part in parts for r in question.region]
-    design = np.stack([*columns, *groups, *more], axis=-1)
-    sums, squares = stream.moments(source, design, np.stack(groups, axis=-1))
-    pixels, a = source.pixels, len(columns)
-    b = a + len(groups)
-    return Sums(
-        sums[:a].reshape(len(parts), -1, pixels),
-        sums[a:b].reshape(len(parts), -1, pixels),
-        squares.reshape(len(parts), -1, pixels),
-        sums[b:],
-    )
+    groups = np.stack([r & part for part in parts for r in question.region])
+    many = len(question.template)
+    design = np.empty((many * len(parts) + len(groups), *fold.shape), np.float32)
+    for f, part in enumerate(parts):
+        np.multiply(question.template, part, out=design[f * many : (f + 1) * many], casting="same_kind")
+    design[many * len(parts) :] = groups
+    return stream.Moments(source, design, groups)
+
+
+def gathered(job: stream.Moments, question: Question) -> Sums:
+    """Return what was read."""
+    folds = len(job.squares) // len(question.region)
+    cross, first = np.split(job.sums, [folds * len(question.template)])
+    return Sums(*(a.reshape(folds, -1, a.shape[1]) for a in (cross, first, job.squares)))
+
+
+def gather(source: stream.Source, question: Question, fold: np.ndarray) -> Sums:
+    """Read the scan once for the masks; ``fold`` int (scan_y, scan_x)."""
+    job = gathering(source, question, fold)
+    stream.run(job)
+    return gathered(job, question)
 
 
 def learn(sums: Sums, question: Question, fold: np.ndarray, without: int | None = None) -> Learned:
@@ -226,87 +226,82 @@ def leave_one_out(source, question: Question, learned: Learned, shape: Form, var
     fixed : ndarray of bool, shape (template,), optional
         Templates whose mask comes from elsewhere: nothing is left out.
     """
-    weights = shape.weights(learned, question.count)
-    columns = np.concatenate([weights, weights[:variance_of] ** 2]).T
-    count, many = question.count, len(weights)
-    own = question.template / (count - 1)[:, None, None]
+    own = question.template / (question.count - 1)[:, None, None]
     if fixed is not None:
         own[fixed] = 0.0
+    weights = shape.weights(learned, question.count)
+    if not shape.linear:
+        return _thresholded(source, question, learned, shape, weights, own, variance_of)
     first = [int(np.flatnonzero(question.of == r)[0]) for r in range(len(question.region))]
-    if shape.linear:
-        std = learned.std[first]
-        gain = np.stack([shape.gain(s) for s in std])
-        inverse = np.where(std > 0, 1 / np.where(std > 0, std, 1.0), 0.0)
-        mean = np.ascontiguousarray(learned.mean[first])
-        made, spread = stream.images(source, columns, lambda rows, _: scatter(rows, mean, gain, inverse, shape.partner))
-        odd = np.zeros(many, int) if question.parity is None else (question.parity < 0).astype(int)
-        fair = made[:many] - own * spread[2 * question.of + odd]
-        return Images(fair, made[:many], made[many:])
+    std, mean = learned.std[first], np.ascontiguousarray(learned.mean[first])
+    gain, inverse = np.stack([shape.gain(s) for s in std]), _inverse(std)
+    columns = np.concatenate([weights, weights[:variance_of] ** 2])
+    parity = np.ones(len(weights), int) if question.parity is None else question.parity
+    pairs = _pairs(source, shape, weights, parity, gain)
+    if pairs is None:
+        more = lambda rows, _: kernels.scatter(rows, mean, gain, inverse, shape.partner)  # noqa: E731
+        made, spread = _applied(source, [(0, columns)], more, 2 * len(mean))
+    else:
+        even = np.concatenate([parity > 0, np.ones(variance_of, bool)])
+        once = pairs.once(columns)
+        parts = [(0, once[even]), (pairs.evens, once[~even, : len(pairs.kept)])]
+        made, spread = _applied(pairs, parts, _own_share(pairs, mean, gain, inverse), 2 * len(mean))
+        made = made[np.argsort(np.argsort(~even, kind="stable"), kind="stable")]
+    many = len(weights)
+    fair = made[:many] - own * spread[2 * question.of + (parity < 0)]
+    return Images(fair, made[:many], made[many:])
+
+
+def _applied(source, parts, more, many: int) -> tuple[np.ndarray, np.ndarray]:
+    job = stream.Images(source, parts, more, many)
+    stream.run(job)
+    return job.made, job.others
+
+
+def _inverse(std: np.ndarray) -> np.ndarray:
+    return np.where(std > 0, 1 / np.where(std > 0, std, 1.0), 0.0)
+
+
+def _pairs(source, shape: Form, weights, parity, gain) -> stream.Paired | None:
+    """Return the source with opposite pixels added and subtracted where that says the same; None elsewhere."""
+    alike = (gain == gain[:, shape.partner]).all()
+    mirrored = (weights[:, shape.partner] == parity[:, None] * weights).all()
+    return stream.pair(source, shape.partner) if alike and mirrored else None
+
+
+def _own_share(pairs: stream.Paired, mean, gain, inverse):
+    """Return what tells what rows of pairs put into their own images, as `kernels.scatter` does of rows.
+
+    With d = X - mean and p opposite k, ``Σ_k gain_k d_k (d_k/std_k ± d_p/std_p) / 2`` is ``Σ own e² + other e o`` over
+    pairs for even masks, with o² for odd ones: e and o are sum and difference of the d of a pair, own and other
+    ``gain/4`` times sum and difference of 1/std.
+    """
+    folded, many = pairs.folded(inverse), len(pairs.kept)
+    own, other = pairs.once(gain) * folded[:, : pairs.evens], pairs.once(gain)[:, :many] * folded[:, pairs.evens :]
+    own[:, :many] /= 4
+    fixed = [a.astype(np.float32) for a in (pairs.folded(mean), own, other / 4)]
+
+    def share(rows, _):
+        return kernels.spread(rows, *fixed, len(pairs.lone), np.empty((len(rows), 2 * len(mean))))
+
+    return share
+
+
+def _thresholded(source, question: Question, learned: Learned, shape: Form, weights, own, variance_of: int) -> Images:
+    """Return images of masks that are no linear function of correlations: each position's mask is made anew."""
     gain = np.stack([shape.gain(s) for s in learned.std])
-    inverse = np.where(learned.std > 0, 1 / np.where(learned.std > 0, learned.std, 1.0), 0.0)
-    limit = np.stack([shape.threshold(n) for n in count])
+    limit = np.stack([shape.threshold(n) for n in question.count])
+    inverse = _inverse(learned.std)
     options = (learned.mask, learned.mean, inverse, gain, limit, shape.allowed, shape.partner, shape.sign)
-    made, kept = stream.images(
-        source, columns, lambda rows, strip: without_own(rows, own[(slice(None), *strip.where)].T.copy(), *options)
-    )
+
+    def kept(rows, unit):
+        return kernels.without_own(rows, own[(slice(None), *unit.where)].T.copy(), *options)
+
+    many = len(weights)
+    columns = np.concatenate([weights, weights[:variance_of] ** 2])
+    made, kept_of = _applied(source, [(0, columns)], kept, many)
     constant = (weights * learned.mean).sum(axis=1)
-    return Images(kept + constant[:, None, None], made[:many], made[many:])
-
-
-@numba.njit(nogil=True, cache=True)
-def scatter(rows, mean, gain, inverse, partner):
-    """Return what rows put into their own images: ``Σ_k gain_k d_k (d_k/std_k ± d_p/std_p) / 2``, p opposite k.
-
-    ``d = X - mean``; rows (n, pixel), the rest (region, pixel) and partner (pixel,); float64 (n, 2 region): of even
-    and of odd masks, by turns.
-    """
-    out = np.zeros((rows.shape[0], 2 * mean.shape[0]))
-    scaled = np.empty(rows.shape[1])
-    for i in range(rows.shape[0]):
-        for j in range(mean.shape[0]):
-            for k in range(rows.shape[1]):
-                scaled[k] = (rows[i, k] - mean[j, k]) * inverse[j, k]
-            own, opposite = 0.0, 0.0
-            for k in range(rows.shape[1]):
-                weighted = gain[j, k] * (rows[i, k] - mean[j, k])
-                own += weighted * scaled[k]
-                opposite += weighted * scaled[partner[k]]
-            out[i, 2 * j], out[i, 2 * j + 1] = 0.5 * (own + opposite), 0.5 * (own - opposite)
-    return out
-
-
-@numba.njit(nogil=True, cache=True)
-def without_own(rows, own, mask, mean, inverse, gain, limit, allowed, partner, sign):
-    """Return ``Σ_k W_k (X_k - mean_k)`` with masks W learned without each row, whatever their form.
-
-    Parameters
-    ----------
-    rows : ndarray of shape (n, pixel)
-    own : ndarray of shape (n, template)
-        Template by number of positions less one.
-    mask, mean, inverse, gain, limit : ndarray of shape (template, pixel)
-        Correlation, mean, inverse of the standard deviation, factor, smallest correlation kept.
-    allowed, partner : ndarray of shape (pixel,)
-    sign : int
-        Of the correlations that are kept, 0 for both.
-    """
-    n, pixels = rows.shape
-    out = np.zeros((n, mask.shape[0]))
-    for i in range(n):
-        for j in range(mask.shape[0]):
-            total, a = 0.0, own[i, j]
-            for k in range(pixels):
-                if not allowed[k]:
-                    continue
-                p = partner[k]
-                d = rows[i, k] - mean[j, k]
-                here = mask[j, k] - a * d * inverse[j, k]
-                there = mask[j, p] - a * (rows[i, p] - mean[j, p]) * inverse[j, p] if p != k else here
-                m = 0.5 * (here + there)
-                if abs(m) >= limit[j, k] and m * sign >= 0:
-                    total += m * gain[j, k] * d
-            out[i, j] = total
-    return out
+    return Images(kept_of + constant[:, None, None], made[:many], made[many:])
 
 
 def folded(source, question: Question, sums: Sums, shape: Form, fold, variance_of: int) -> Images:
@@ -317,7 +312,7 @@ def folded(source, question: Question, sums: Sums, shape: Form, fold, variance_o
         count = (question.region & (fold != f)).sum(axis=(1, 2))[question.of]
         parts.append(shape.weights(learn(sums, question, fold, f), count))
     many = len(whole)
-    made, _ = stream.images(source, np.concatenate([whole, whole[:variance_of] ** 2, *parts]).T)
+    made = stream.images(source, np.concatenate([whole, whole[:variance_of] ** 2, *parts]))
     fair = np.empty((many, *fold.shape))
     for f in range(len(parts)):
         start = many + variance_of + f * many
@@ -326,16 +321,19 @@ def folded(source, question: Question, sums: Sums, shape: Form, fold, variance_o
 
 
 def halved(source, question: Question, learned: Learned, shape: Form, variance_of: int) -> Images:
-    """Return images by masks learned from the other half of each count; both halves are added."""
+    """Return images by masks learned from the other half of each count; both halves are added: two passes."""
     fold = np.zeros(question.region.shape[1:], int)
-    none = np.zeros((0, *fold.shape))
     halves = [replace(source, half=h) for h in (1, 2)]
-    found = [learn(gather(h, question, fold, none), question, fold) for h in halves]
-    weights = [shape.weights(f, question.count) for f in found]
-    made = [stream.images(half, w.T)[0] for half, w in zip(halves, weights[::-1], strict=True)]
+    jobs = [gathering(h, question, fold) for h in halves]
+    stream.run(*jobs)
+    weights = [shape.weights(learn(gathered(j, question), question, fold), question.count) for j in jobs]
     whole = shape.weights(learned, question.count)
-    both, _ = stream.images(source, np.concatenate([whole, whole[:variance_of] ** 2]).T)
-    return Images(made[0] + made[1], both[: len(whole)], both[len(whole) :])
+    both = np.concatenate([whole, whole[:variance_of] ** 2])
+    pairs = zip([*halves, source], [*weights[::-1], both], strict=True)
+    jobs = [stream.Images(of, [(0, w)]) for of, w in pairs]
+    stream.run(*jobs)
+    one, other, both = (job.made for job in jobs)
+    return Images(one + other, both[: len(whole)], both[len(whole) :])
 
 
 def tiles(shape, edge: int) -> np.ndarray:

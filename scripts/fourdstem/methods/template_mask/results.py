@@ -179,7 +179,8 @@ def _joined(scene: Scene, source: stream.Source, fitted: Fitted, places: Places)
     def noise(weights, mean):
         return np.maximum(gain * (weights**2 * mean).sum(axis=1) + readout * (weights**2).sum(axis=1), 0)
 
-    made = joined.join(scene.question, fair, fitted.weights, fitted.learned, noise, scene.triples, scene.step)
+    known = (fitted.weights, fitted.learned, noise, scene.triples, scene.step)
+    made = joined.join(scene.question, fair, *known, source.cube.threads)
     image, empty, ahead, behind = made.image.reshape(4, many, *fair.shape[1:])
     variance = np.broadcast_to(made.variance[:many, None, None], image.shape)
     found = judged(scene, np.concatenate([image, empty, fair[2 * many : 3 * many]]), variance, places)

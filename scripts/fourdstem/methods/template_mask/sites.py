@@ -1,6 +1,7 @@
 """Where columns are thought to be, which positions belong to them, and sites where nothing should be."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import ndimage
@@ -37,10 +38,16 @@ class Species:
     def columns(self, shape) -> np.ndarray:
         """Return the columns inside the scan, (column, 2) in px; of a picture, the middles of its bright parts."""
         if self.picture is not None:
-            label, count = parts(self.picture)
-            return np.array(ndimage.center_of_mass(label >= 0, label, range(count))).reshape(-1, 2)
+            return self._middles
         inside = ((self.site_px >= 0) & (self.site_px <= np.array(shape) - 1)).all(axis=1)
         return self.site_px[inside]
+
+    @cached_property
+    def _middles(self) -> np.ndarray:
+        label, count = parts(self.picture)
+        inside = np.nonzero(label >= 0)
+        of = label[inside]
+        return np.stack([np.bincount(of, axis, count) for axis in inside], axis=1) / np.bincount(of)[:, None]
 
 
 def gaussians(site_px: np.ndarray, width_angstrom: float, shape, step) -> np.ndarray:

@@ -1,22 +1,29 @@
 """Passes over the recorded counts: sums of patterns by weights of positions, and sums of pixels by weights of pixels.
 
-The unit of work is a fixed strip of a scan row, computed in one thread: what is in flight depends on memory and
-threads, the result does not. Counts stay as recorded but for the smooth descan surface; where that moves by less
-than `STILL_PX` nothing is interpolated at all.
+The unit of work is a fixed stretch of strips of scan rows, computed in one thread: what is in flight depends on
+memory and threads, the result does not. Counts stay as recorded but for the smooth descan surface; where that moves by
+less than `STILL_PX` nothing is interpolated at all.
 """
 
+import mmap
+import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 from scipy.ndimage import binary_dilation
 
-from fourdstem import jit  # noqa: F401  compiled code is cached safely
 from fourdstem.cube import UNIT, Cube, Unit
+from fourdstem.methods.template_mask import kernels
 
-STRIP = 8 * UNIT
+STRIP = 8 * UNIT  # positions of a strip at most
+ROOM = 2**22  # numbers of a strip; fewer positions where detectors are large
+STRETCH = 8  # strips whose sums are added by one thread
+AHEAD = 2  # strips that are asked for beforehand
+NEAR = 2**18  # numbers that are looked at while they are in the cache
+CHUNK = 1024  # numbers of a row by which products are made: these of all rows of a strip fit in the cache
+FEW = 16  # columns up to which no library is asked for a product
 STILL_PX = 0.1
 
 
@@ -60,49 +67,271 @@ class Source:
         """Pixels after binning."""
         return self.shape[0] * self.shape[1]
 
-    def rows(self, stored: np.ndarray, unit: Unit) -> np.ndarray:
-        """Return float32 (n, pixels) of stored patterns (n, detector_y, detector_x)."""
+    @property
+    def width(self) -> int:
+        """Numbers per row."""
+        return self.pixels
+
+    def fill(self, stored: np.ndarray, unit: Unit, out: np.ndarray) -> None:
+        """Write stored patterns (n, detector_y, detector_x) into float32 rows (n, pixels)."""
         if self.half:
-            stored = split(np.ascontiguousarray(stored), unit.y, unit.x0, self.seed, self.half)
+            stored = kernels.split(np.ascontiguousarray(stored), unit.y, unit.x0, self.seed, self.half)
         offset = np.float32(self.cube.correction.offset_counts)
         if self.shift_px is not None:
             shift = np.ascontiguousarray(self.shift_px[unit.where], np.float64)
-            out = np.empty((len(stored), self.pixels), np.float32)
-            return moved(np.ascontiguousarray(stored), shift, self.usable, offset, self.bin_px, self.shape, out)
-        if self.bin_px > 1 or stored.dtype.byteorder not in "=|":
-            out = np.empty((len(stored), self.pixels), np.float32)
-            return binned(_native(stored), self.usable, offset, self.bin_px, self.shape, out)
-        out = stored.reshape(len(stored), -1).astype(np.float32)
-        if offset:
-            out -= offset
-        if not self.usable.all():
-            out[:, ~self.usable.reshape(-1)] = 0
-        return out
+            kernels.moved(_native(stored), shift, self.usable, offset, self.bin_px, self.shape, out)
+        elif self.bin_px > 1:
+            kernels.binned(_native(stored), self.usable, offset, self.bin_px, self.shape, out)
+        else:
+            kernels.plain(_native(stored).reshape(len(stored), -1), self.usable.reshape(-1), offset, out)
 
-    def strips(self) -> list[Unit]:
-        """Return all strips in scan order."""
-        ny, nx = self.cube.scan_shape
-        return [Unit(y, x, min(x + STRIP, nx)) for y in range(ny) for x in range(0, nx, STRIP)]
 
-    def run(self, work):
-        """Yield ``(strip, work(rows, strip))`` in scan order, computed by several threads."""
-        cube = self.cube
-        strip_mb = STRIP * np.prod(cube.detector_shape) * 12 / 2**20
-        ahead = int(np.clip(cube.memory_mb / 2 / strip_mb, 1, 2 * cube.threads))
-        with ThreadPoolExecutor(min(cube.threads, ahead)) as pool:
-            waiting = deque()
-            for strip in self.strips():
-                stored = cube.data[strip.where]
-                waiting.append((strip, pool.submit(lambda s, u: work(self.rows(s, u), u), stored, strip)))
-                if len(waiting) >= ahead:
-                    done, future = waiting.popleft()
-                    yield done, future.result()
-            for done, future in waiting:
-                yield done, future.result()
+@dataclass(frozen=True)
+class Paired:
+    """Rows in which pixels that lie opposite each other about the beam are added, and subtracted.
+
+    Weights that are equal at opposite pixels need only the sums, those of opposite sign only the differences: half of
+    the products, and no other result.
+
+    Attributes
+    ----------
+    source : Source
+    low, total : int
+        Pixel ``low + j`` lies opposite ``total - low - j``.
+    kept : ndarray of bool, shape (pair,)
+        Whether these two form a pair.
+    lone : ndarray of int, shape (lone,)
+        Pixels without a partner.
+    """
+
+    source: Source
+    low: int
+    total: int
+    kept: np.ndarray
+    lone: np.ndarray
+
+    @property
+    def cube(self) -> Cube:
+        """Of the source."""
+        return self.source.cube
+
+    @property
+    def width(self) -> int:
+        """Numbers per row: sums of pairs, lone pixels, differences of pairs."""
+        return 2 * len(self.kept) + len(self.lone)
+
+    @property
+    def evens(self) -> int:
+        """How many numbers of a row come before the differences."""
+        return len(self.kept) + len(self.lone)
+
+    def fill(self, stored: np.ndarray, unit: Unit, out: np.ndarray) -> None:
+        """Write stored patterns into rows (n, width)."""
+        known, offset = self.source, np.float32(0)
+        usable = known.usable.reshape(-1)
+        if known.half or known.shift_px is not None or known.bin_px > 1:
+            rows, usable = np.empty((len(stored), known.pixels), np.float32), np.ones(known.pixels, bool)
+            known.fill(stored, unit, rows)
+        else:
+            rows, offset = _native(stored).reshape(len(stored), -1), np.float32(known.cube.correction.offset_counts)
+        kernels.paired(rows, usable, offset, self.low, self.total, self.kept, self.lone, out)
+
+    def folded(self, values: np.ndarray) -> np.ndarray:
+        """Return values (n, pixel) as this makes them of patterns, (n, width)."""
+        one = self._of_pairs(values, self.low + np.arange(len(self.kept)))
+        other = self._of_pairs(values, self.total - self.low - np.arange(len(self.kept)))
+        return np.concatenate([one + other, values[:, self.lone], one - other], axis=1)
+
+    def once(self, values: np.ndarray) -> np.ndarray:
+        """Return values (n, pixel) of the first of each pair, and of lone pixels, (n, evens)."""
+        one = self._of_pairs(values, self.low + np.arange(len(self.kept)))
+        return np.concatenate([one, values[:, self.lone]], axis=1)
+
+    def _of_pairs(self, values, index) -> np.ndarray:
+        return np.where(self.kept, values[:, index], 0.0)
+
+
+def pair(source: Source, partner: np.ndarray) -> Paired | None:
+    """Return the rows of pairs of pixels, None where no pixel has a partner (pixel,)."""
+    pixel = np.arange(len(partner))
+    of_pairs = pixel < partner
+    if not of_pairs.any():
+        return None
+    total, low = int((pixel + partner)[of_pairs][0]), int(pixel[of_pairs][0])
+    if ((pixel + partner)[partner != pixel] != total).any():
+        raise ValueError("pixels that lie opposite each other about more than one point")
+    return Paired(source, low, total, of_pairs[low : (total + 1) // 2].copy(), np.flatnonzero(partner == pixel))
+
+
+class Images:
+    """Sums of pixels by weights, position by position.
+
+    Parameters
+    ----------
+    source : Source or Paired
+    parts : list of (int, ndarray of shape (column, number))
+        Weights of the numbers of a row from an index on.
+    more : callable, optional
+        ``more(rows, unit)`` returns float64 (n, many) of the positions of a unit.
+    many : int
+    """
+
+    def __init__(self, source, parts, more=None, many: int = 0):
+        self.source, self.more = source, more
+        self.parts, done = [], 0
+        for first, weights in parts:
+            columns = slice(done, done + len(weights))
+            used = kernels.spans(weights) if len(weights) <= FEW else None
+            turned = weights.T if used is None else weights
+            self.parts.append((first, np.ascontiguousarray(turned, np.float32), used, columns))
+            done += len(weights)
+        self.made = np.empty((done, *source.cube.scan_shape))
+        self.others = np.empty((many, *source.cube.scan_shape)) if more is not None else None
+
+    @property
+    def state_bytes(self) -> int:
+        """Every position has its own place in the result."""
+        return 0
+
+    def begin(self) -> None:
+        """Nothing is summed over positions."""
+
+    def near(self, state, rows, unit: Unit) -> None:
+        """Take rows that were just made."""
+        if self.more is not None:
+            self.others[(slice(None), *unit.where)] = self.more(rows, unit).T
+        for first, weights, used, columns in self.parts:
+            if used is not None:
+                made = np.zeros((len(rows), len(weights)))
+                self.made[(columns, *unit.where)] = kernels.narrow(rows, first, weights, used, made).T
+
+    def far(self, state, rows, strip: Unit) -> None:
+        """Take a strip."""
+        for first, weights, used, columns in self.parts:
+            if used is None:
+                made = np.zeros((len(rows), weights.shape[1]))
+                for a in range(0, len(weights), CHUNK):
+                    part = weights[a : a + CHUNK]
+                    made += rows[:, first + a : first + a + len(part)] @ part
+                self.made[(columns, *strip.where)] = made.T
+
+    def end(self, state) -> None:
+        """Nothing is left to do."""
+
+
+class Moments:
+    """Sums of patterns by weights of positions (column, scan_y, scan_x), and of squares by groups of positions."""
+
+    def __init__(self, source: Source, design: np.ndarray, group: np.ndarray):
+        self.source, self.design, self.group = source, np.asarray(design, np.float32), np.asarray(group, np.uint8)
+        self.sums, self.squares = (np.zeros((len(a), source.width)) for a in (design, group))
+
+    @property
+    def state_bytes(self) -> int:
+        """Of the sums of one stretch."""
+        return self.sums.nbytes + self.squares.nbytes
+
+    def begin(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return sums of one stretch."""
+        return np.zeros_like(self.sums), np.zeros_like(self.squares)
+
+    def near(self, state, rows, unit: Unit) -> None:
+        """Take rows that were just made."""
+        kernels.squares_of(rows, np.ascontiguousarray(self.group[(slice(None), *unit.where)].T), state[1])
+
+    def far(self, state, rows, strip: Unit) -> None:
+        """Take a strip; over its positions sums are float32."""
+        weights = self.design[(slice(None), *strip.where)]
+        for a in range(0, rows.shape[1], CHUNK):
+            kernels.add(state[0], a, weights @ rows[:, a : a + CHUNK])
+
+    def end(self, state) -> None:
+        """Add a stretch, in scan order."""
+        self.sums += state[0]
+        self.squares += state[1]
+
+
+def run(*jobs) -> None:
+    """Read the scan once for several jobs, by several threads.
+
+    A thread takes a stretch of strips. Rows of a unit are looked at while they are in the cache, products are made of
+    a whole strip. Jobs of the same source share its rows.
+    """
+    cube = jobs[0].source.cube
+    sources = list({id(job.source): job.source for job in jobs}.values())
+    numbers = sum(s.width for s in sources)
+    pixels = int(np.prod(cube.detector_shape))
+    strips = _strips(cube.scan_shape, int(np.clip(ROOM / max(numbers, pixels) // UNIT * UNIT, UNIT, STRIP)))
+    length = max(s.count for s in strips)
+    each = length * (4 * numbers + cube.data.dtype.itemsize * pixels) + 2 * sum(job.state_bytes for job in jobs)
+    workers = int(np.clip(cube.memory_mb / 2 * 2**20 / each, 1, cube.threads))
+    rooms = threading.local()
+
+    def work(stretch):
+        if not hasattr(rooms, "rows"):
+            rooms.rows = [np.empty((length, s.width), np.float32) for s in sources]
+        return _stretch(cube.data, stretch, jobs, sources, rooms.rows)
+
+    with ThreadPoolExecutor(workers) as pool:
+        waiting = deque()
+        for i in range(0, len(strips), STRETCH):
+            _will_need(cube.data, strips[i : i + AHEAD])
+            waiting.append(pool.submit(work, strips[i : i + STRETCH]))
+            if len(waiting) > workers:
+                _end(jobs, waiting.popleft().result())
+        for future in waiting:
+            _end(jobs, future.result())
+
+
+def _stretch(data, stretch: list[Unit], jobs, sources, rooms) -> list:
+    """Work on consecutive strips in one thread, with room for the rows of one strip per source."""
+    states = [job.begin() for job in jobs]
+    of = [next(i for i, s in enumerate(sources) if s is job.source) for job in jobs]
+    for i, strip in enumerate(stretch):
+        stored = data[strip.where]
+        _will_need(data, stretch[i + AHEAD : i + AHEAD + 1])
+        for unit in _units(strip, int(np.clip(NEAR // max(s.width for s in sources), 8, STRIP))):
+            part = slice(unit.x0 - strip.x0, unit.x1 - strip.x0)
+            for source, rows in zip(sources, rooms, strict=True):
+                source.fill(stored[part], unit, rows[part])
+            for job, state, i in zip(jobs, states, of, strict=True):
+                job.near(state, rooms[i][part], unit)
+        for job, state, i in zip(jobs, states, of, strict=True):
+            job.far(state, rooms[i][: strip.count], strip)
+    return states
+
+
+def _end(jobs, states) -> None:
+    for job, state in zip(jobs, states, strict=True):
+        job.end(state)
+
+
+def _strips(scan_shape, length: int) -> list[Unit]:
+    """Return all strips in scan order; they depend on the detector and on nothing else."""
+    ny, nx = scan_shape
+    return [Unit(y, x, min(x + length, nx)) for y in range(ny) for x in range(0, nx, length)]
+
+
+def _units(strip: Unit, length: int) -> list[Unit]:
+    return [Unit(strip.y, x, min(x + length, strip.x1)) for x in range(strip.x0, strip.x1, length)]
 
 
 def _native(stored: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(stored.astype(stored.dtype.newbyteorder("="), copy=False))
+    """Return patterns in the machine's order of bytes, read-only: code is compiled once for files and arrays."""
+    stored = np.ascontiguousarray(stored.astype(stored.dtype.newbyteorder("="), copy=False)).view()
+    stored.flags.writeable = False
+    return stored
+
+
+def _will_need(data, strips: list[Unit]) -> None:
+    """Ask the system to read strips of a mapped file while others are worked on."""
+    if not isinstance(data, np.memmap) or not hasattr(mmap, "MADV_WILLNEED"):
+        return
+    start = np.frombuffer(data._mmap, np.uint8).ctypes.data
+    for strip in strips:
+        piece = data[strip.where]
+        first = (piece.ctypes.data - start) // mmap.PAGESIZE * mmap.PAGESIZE
+        data._mmap.madvise(mmap.MADV_WILLNEED, first, piece.ctypes.data - start + piece.nbytes - first)
 
 
 def open_source(cube: Cube, bin_px: int = 1) -> Source:
@@ -125,9 +354,9 @@ def moments(source: Source, design: np.ndarray, group: np.ndarray) -> tuple[np.n
     Parameters
     ----------
     source : Source
-    design : ndarray of shape (scan_y, scan_x, column)
-        Weights; a sum over 32 positions is taken in float32, everything beyond in float64.
-    group : ndarray of bool, shape (scan_y, scan_x, group)
+    design : ndarray of shape (column, scan_y, scan_x)
+        Weights.
+    group : ndarray of bool, shape (group, scan_y, scan_x)
 
     Returns
     -------
@@ -136,153 +365,13 @@ def moments(source: Source, design: np.ndarray, group: np.ndarray) -> tuple[np.n
     squares : ndarray of shape (group, pixel)
         ``Σ_r group(r) X(r)²``.
     """
-    design = np.asarray(design, np.float32)
-    group = np.ascontiguousarray(group, np.uint8)
-
-    def work(rows, strip):
-        weights = design[strip.where]
-        total = np.zeros((design.shape[2], source.pixels))
-        for i in range(0, len(rows), UNIT):
-            part = np.zeros((UNIT, source.pixels), np.float32) if len(rows) - i < UNIT else rows[i : i + UNIT]
-            weight = np.zeros((UNIT, design.shape[2]), np.float32)
-            count = min(UNIT, len(rows) - i)
-            part[:count], weight[:count] = rows[i : i + count], weights[i : i + count]
-            total += weight.T @ part
-        return total, squares_of(rows, group[strip.where], np.zeros((group.shape[2], source.pixels)))
-
-    sums, squares = np.zeros((design.shape[2], source.pixels)), np.zeros((group.shape[2], source.pixels))
-    for _, (total, square) in source.run(work):
-        sums += total
-        squares += square
-    return sums, squares
+    job = Moments(source, design, group)
+    run(job)
+    return job.sums, job.squares
 
 
-def images(source: Source, weights: np.ndarray, more=None) -> tuple[np.ndarray, np.ndarray | None]:
-    """Sum pixels by weights, position by position.
-
-    Parameters
-    ----------
-    source : Source
-    weights : ndarray of shape (pixel, column)
-    more : callable, optional
-        ``more(rows, strip)`` returns float64 (n, m) of a strip's positions, handed back as the second result.
-
-    Returns
-    -------
-    images : ndarray of shape (column, scan_y, scan_x)
-    others : ndarray of shape (m, scan_y, scan_x), or None
-    """
-    weights = np.ascontiguousarray(weights, np.float32)
-    out = np.empty((weights.shape[1], *source.cube.scan_shape))
-    others = None
-
-    def work(rows, strip):
-        made = np.empty((len(rows), weights.shape[1]))
-        for i in range(0, len(rows), UNIT):
-            count = min(UNIT, len(rows) - i)
-            part = rows[i : i + UNIT]
-            if count < UNIT:  # a product of one shape has one order of summation
-                part = np.zeros((UNIT, source.pixels), np.float32)
-                part[:count] = rows[i:]
-            made[i : i + count] = (part @ weights)[:count]
-        return made, None if more is None else more(rows, strip)
-
-    for strip, (made, extra) in source.run(work):
-        out[(slice(None), *strip.where)] = made.T
-        if extra is not None:
-            others = np.empty((extra.shape[1], *source.cube.scan_shape)) if others is None else others
-            others[(slice(None), *strip.where)] = extra.T
-    return out, others
-
-
-@numba.njit(nogil=True, cache=True)
-def squares_of(rows, group, out):
-    """Add the squares of float32 rows (n, pixel) to ``out`` (group, pixel) where ``group`` (n, group) is not 0."""
-    for i in range(rows.shape[0]):
-        for j in range(group.shape[1]):
-            if group[i, j]:
-                for k in range(rows.shape[1]):
-                    out[j, k] += np.float64(rows[i, k]) * rows[i, k]
-    return out
-
-
-@numba.njit(nogil=True, cache=True)
-def binned(stored, usable, offset, size, shape, out):
-    """Sum usable pixels of (n, detector_y, detector_x) over squares of ``size``, into ``out`` (n, pixel)."""
-    out[:] = 0
-    for i in range(stored.shape[0]):
-        for y in range(shape[0] * size):
-            first, x = (y // size) * shape[1], 0
-            for k in range(first, first + shape[1]):
-                total = out[i, k]
-                for _ in range(size):
-                    if usable[y, x]:
-                        total += np.float32(stored[i, y, x]) - offset
-                    x += 1
-                out[i, k] = total
-    return out
-
-
-@numba.njit(nogil=True, cache=True)
-def moved(stored, shift, usable, offset, size, shape, out):
-    """As `binned`, each pattern interpolated bilinearly at ``shift`` (n, 2) beside every usable pixel."""
-    out[:] = 0
-    for i in range(stored.shape[0]):
-        y0, x0 = int(np.floor(shift[i, 0])), int(np.floor(shift[i, 1]))
-        fy, fx = np.float32(shift[i, 0] - y0), np.float32(shift[i, 1] - x0)
-        for y in range(shape[0] * size):
-            for x in range(shape[1] * size):
-                if usable[y, x]:
-                    a, b = y + y0, x + x0
-                    c, d = min(a + 1, stored.shape[1] - 1), min(b + 1, stored.shape[2] - 1)
-                    above = (1 - fx) * np.float32(stored[i, a, b]) + fx * np.float32(stored[i, a, d])
-                    below = (1 - fx) * np.float32(stored[i, c, b]) + fx * np.float32(stored[i, c, d])
-                    out[i, (y // size) * shape[1] + x // size] += (1 - fy) * above + fy * below - offset
-    return out
-
-
-@numba.njit(nogil=True, cache=True)
-def split(stored, row, column, seed, half):
-    """Return one half of a binomial splitting: each count goes to half 1 or 2 with equal chance.
-
-    A count of n electrons is thinned by the bits of hashes of (seed, position, pixel): both passes over the data,
-    in any order, split alike, and the halves of a Poisson count are independent Poisson counts.
-    """
-    out = np.empty_like(stored)
-    n, ny, nx = stored.shape
-    for i in range(n):
-        base = _mix(
-            np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15)
-            ^ _mix(np.uint64(row) << np.uint64(32) | np.uint64(column + i))
-        )
-        for y in range(ny):
-            for x in range(nx):
-                left, taken, draw = np.int64(stored[i, y, x]), np.int64(0), np.uint64(0)
-                state = base ^ _mix(np.uint64(y) << np.uint64(32) | np.uint64(x))
-                while left > 0:
-                    bits = _mix(state + draw * np.uint64(0xD1342543DE82EF95))
-                    if left < 64:
-                        bits &= (np.uint64(1) << np.uint64(left)) - np.uint64(1)
-                    taken += _ones(bits)
-                    left -= 64
-                    draw += np.uint64(1)
-                out[i, y, x] = taken if half == 1 else stored[i, y, x] - taken
-    return out
-
-
-@numba.njit(nogil=True, cache=True)
-def _mix(value):
-    """Scramble 64 bits (the finaliser of splitmix64)."""
-    z = value + np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
-
-
-@numba.njit(nogil=True, cache=True)
-def _ones(bits):
-    """Count the ones among 64 bits."""
-    b = bits - ((bits >> np.uint64(1)) & np.uint64(0x5555555555555555))
-    b = (b & np.uint64(0x3333333333333333)) + ((b >> np.uint64(2)) & np.uint64(0x3333333333333333))
-    b = (b + (b >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
-    return np.int64((b * np.uint64(0x0101010101010101)) >> np.uint64(56))
+def images(source: Source, weights: np.ndarray) -> np.ndarray:
+    """Return sums of pixels by weights (column, pixel), position by position: (column, scan_y, scan_x)."""
+    job = Images(source, [(0, weights)])
+    run(job)
+    return job.made

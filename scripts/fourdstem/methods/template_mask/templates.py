@@ -73,6 +73,11 @@ def _check_area(one: Template, key: str, scan_shape) -> None:
         raise _wrong(found, f"[y0, y1, x0, x1] within {size}", f"Correct {key}.")
 
 
+def only_pictures(params: Params) -> bool:
+    """Tell whether all templates are pictures, so that nothing is looked for in an image of the scan."""
+    return all(entry.get("element") is None and entry.get("sublattice") is None for entry in params.templates)
+
+
 def prepare(
     params: Params, classical: Classical, step, crystals: dict[str, Crystal], pictures: dict[str, np.ndarray]
 ) -> Prepared:
