@@ -301,7 +301,8 @@ def test_a_scan_whose_mean_is_that_of_the_rehearsal_shifts_nothing():
         excess = predicted.mean() - 0.5
         slope = number * abs(excess)  # of the likelihood
         by = base_rate.shift(predicted, 0.5, 167)
-        assert by == 0 if slope <= prior else by * excess > 0 or slope < 2 * prior  # between, less than a step of the grid
+        # Between one and two, less than a step of the grid.
+        assert by == 0 if slope <= prior else by * excess > 0 or slope < 2 * prior
         seen.add("none" if slope <= prior else "some" if slope >= 2 * prior else "little")
     assert {"none", "some"} <= seen
 

@@ -9,8 +9,8 @@ patterns that look as they did, becomes by Bayes' rule ::
 (2002), doi:10.1162/089976602753284446, whose iteration ends there): L(δ) = ⟨ln(1 - P + P e^δ)⟩ - ln(1 - r + r e^δ).
 
 L counts only as many times as there are independent observations, and δ has a wide Laplace prior, which decides only
-where the scan tells nearly nothing: few positions, or right and wrong ones that look alike. A narrow one, which believes
-the rehearsal longer, costs more where the scan differs from it than it saves where it does not.
+where the scan tells nearly nothing: few positions, or right and wrong ones that look alike. A narrow one, which
+believes the rehearsal longer, costs more where the scan differs from it than it saves where it does not.
 """
 
 import numpy as np

@@ -124,9 +124,7 @@ def _weights(member, weight, y: int, x: int) -> dict[int, float]:
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """Corrected patterns, made when they are sliced; serves as the ``data`` of a `Cube`.
-
-    Patterns of one patch stand in a row: patch = flat index // ``patch``.
+    """Corrected patterns, made when they are sliced; serves as the ``data`` of a `Cube`. Patch = flat index // ``patch``.
 
     Attributes
     ----------
@@ -386,7 +384,7 @@ def _expected(rehearsal: Rehearsal, number: int, centre) -> np.ndarray:
     centre = np.asarray(centre, np.float64)  # as in a simulated scan: compiled once
     pixel, inverse = cube.acquisition.pixel_inv_angstrom, np.linalg.inv(cube.correction.matrix)
     disk = rehearsal.radius_px, typical.disk_blur_px
-    patch, (thickness, share) = number // rehearsal.patch, (v.flat[number] for v in (rehearsal.thickness, rehearsal.share))
+    patch, thickness, share = number // rehearsal.patch, rehearsal.thickness.flat[number], rehearsal.share.flat[number]
     elastic = np.exp(-thickness / typical.inelastic_path_angstrom)
     out, seen = np.zeros(cube.detector_shape), 0.0
     for which, part in enumerate((1 - share, *(share * rehearsal.parts[patch]))):
