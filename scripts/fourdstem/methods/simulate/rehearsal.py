@@ -124,7 +124,7 @@ def _weights(member, weight, y: int, x: int) -> dict[int, float]:
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """Corrected patterns, made when they are sliced; serves as the ``data`` of a `Cube`. Patch = flat index // ``patch``.
+    """Corrected patterns, made when they are sliced; serves as the ``data`` of a `Cube`. Patch = index // ``patch``.
 
     Attributes
     ----------
