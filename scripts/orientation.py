@@ -31,7 +31,7 @@ with stage(snakemake) as job:
                 places = simulate.conditions(corrected, params.seed, *made_of, **about)
                 truth = simulate.rehearse(crystals, places, *size, job.threads)
                 rehearsed = method.indexed(truth.cube, crystals, params, device=job.device)
-            of_rehearsal = rehearsed, truth
+            of_rehearsal = rehearsed, truth, simulate.PATCH
             result = method.with_probability(result, *of_rehearsal, crystals, params, averages)
         file.write(result)
         known = cube.acquisition

@@ -41,7 +41,7 @@ with stage(snakemake) as job:
                 known = simulate.conditions(cube, matcher.seed, *made_of, **about)
                 played = simulate.rehearse(crystals, known, *size)
                 rehearsed = orientation.indexed(played.cube, crystals, matcher, device=job.device)
-                of_rehearsal = rehearsed, played
+                of_rehearsal = rehearsed, played, simulate.PATCH
                 result = orientation.with_probability(result, *of_rehearsal, crystals, matcher, averages)
                 key = film.electrons_per_pattern, source
                 found.setdefault(key, []).append(evaluation.judged(truth, result, crystals, len(played.dose)))

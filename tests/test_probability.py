@@ -30,7 +30,7 @@ def played(crystals, cube, seed, patterns=PATTERNS, threads=1, **averages):
 
 def patch_members(result, truth):
     flat = np.arange(result.phase.size).reshape(-1, 1)
-    others = flat // truth.patch * truth.patch + (flat + np.arange(1, truth.patch)) % truth.patch
+    others = flat // simulate.PATCH * simulate.PATCH + (flat + np.arange(1, simulate.PATCH)) % simulate.PATCH
     others = np.where(others < result.phase.size, others, -1)
     return orientation.Averages(others.reshape(*result.phase.shape, -1), truth.number)
 
@@ -45,7 +45,7 @@ def case(request):
     fitted, known = played(crystals, cube, 0)
     picked = patch_members(other, truth)
     heard = method.said_in_scan(other, crystals, picked)
-    calibration = method.calibrate(heard, fitted, known, crystals, MATCHER, picked)
+    calibration = method.calibrate(heard, fitted, known, simulate.PATCH, crystals, MATCHER, picked)
     return SimpleNamespace(
         crystals=crystals, cube=cube, fitted=fitted, known=known, other=other, truth=truth, picked=picked,
         heard=heard, calibration=calibration, outcome=method.right(other, truth, crystals),
@@ -79,13 +79,13 @@ def test_features_that_belong_to_other_patterns_tell_nothing(case):
     # What was right stays with its pattern; what is seen of it comes from another.
     truth = SimpleNamespace(
         orientation=case.fitted.candidate_orientation[..., 0, :], phase=case.fitted.candidate_phase[..., 0],
-        share=case.known.share, number=case.known.number, patch=case.known.patch, cube=case.cube,
+        share=case.known.share, number=case.known.number, cube=case.cube,
     )  # fmt: skip
     wrong = ~method.right(case.fitted, case.known, case.crystals)
     turned = truth.orientation.copy()
     turned[wrong] = 0.5
     truth = SimpleNamespace(**{**vars(truth), "orientation": turned})
-    mixed = method.calibrate(case.heard, shuffled, truth, case.crystals, MATCHER, case.picked)
+    mixed = method.calibrate(case.heard, shuffled, truth, simulate.PATCH, case.crystals, MATCHER, case.picked)
     good = logistic.scores(case.calibration.predicted, case.calibration.right)
     assert mixed is None or logistic.scores(mixed.predicted, mixed.right)["auc"] < good["auc"] - 0.15
 
@@ -134,7 +134,7 @@ def scan():
 
 def with_minimum(scan, minimum):
     settings = replace(MATCHER, minimum_probability=minimum)
-    return orientation.with_probability(scan.result, *scan.rehearsed, [gold()], settings)
+    return orientation.with_probability(scan.result, *scan.rehearsed, simulate.PATCH, [gold()], settings)
 
 
 def test_dark_constant_and_unindexed_patterns_have_no_probability(scan):
@@ -179,9 +179,9 @@ def test_a_rehearsal_that_tells_nothing_gives_no_probability(scan):
     rehearsed, truth = scan.rehearsed
     perfect = SimpleNamespace(
         orientation=rehearsed.candidate_orientation[..., 0, :], phase=rehearsed.candidate_phase[..., 0],
-        share=truth.share, number=truth.number, patch=truth.patch, cube=scan.cube,
+        share=truth.share, number=truth.number, cube=scan.cube,
     )  # fmt: skip
-    result = orientation.with_probability(scan.result, rehearsed, perfect, [gold()], MATCHER)
+    result = orientation.with_probability(scan.result, rehearsed, perfect, simulate.PATCH, [gold()], MATCHER)
     assert np.isnan(result.probability).all()
     assert result.calibration_right is None
     np.testing.assert_array_equal(result.phase, scan.result.phase)
@@ -232,7 +232,7 @@ def test_members_are_picked_evenly_along_the_weights():
     member = np.array([[[0, 1, 2, 3, -1]]])
     weight = np.array([[[9.0, 6.0, 1.0, 1.0, 5.0]]])  # 0 is the position itself, -1 is none
     picked = evidence.pick(member, weight)
-    assert picked[0, 0].tolist() == [1, 1, 1, 2]
+    assert picked[0, 0].tolist() == [1, 1, 1, 1, 1, 1, 2, 3]
     assert (evidence.pick(member[..., :1], weight[..., :1]) == -1).all()
 
 
@@ -295,12 +295,12 @@ def test_the_positions_of_a_scan_tell_its_base_rate(rate):
 
 
 def test_a_scan_whose_mean_is_that_of_the_rehearsal_shifts_nothing():
-    number, prior, seen = 1 / (base_rate.TOGETHER / 300 + 1 / 167), 1 / 8, set()
+    number, prior, seen = 1 / (base_rate.TOGETHER / 300 + 1 / 224), 1 / 8, set()
     for seed, rate in enumerate([0.4, 0.44, 0.48, 0.5, 0.5, 0.52, 0.56, 0.6]):
         predicted, _ = drawn(rate, 300, seed)
         excess = predicted.mean() - 0.5
         slope = number * abs(excess)  # of the likelihood
-        by = base_rate.shift(predicted, 0.5, 167)
+        by = base_rate.shift(predicted, 0.5, 224)
         # Between one and two, less than a step of the grid.
         assert by == 0 if slope <= prior else by * excess > 0 or slope < 2 * prior
         seen.add("none" if slope <= prior else "some" if slope >= 2 * prior else "little")

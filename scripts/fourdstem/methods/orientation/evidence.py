@@ -1,9 +1,9 @@
 """What an answer of the matcher looks like: the features that the probability of being right is a function of.
 
 They are the correlation of the best candidate; by how much it stands above the second, third and last one; how many
-reflections its zone axis shows; what others say of it (how many are indexed alike, and by how much they prefer it
+reflections its zone axis shows; what eight others say of it (how many are indexed alike, and by how much they prefer it
 to what else they fit); and how many patterns went into an average. The others are the eight neighbours, whose noise is
-their own; for averages, whose neighbours share noise, four members of the average, picked evenly along its weights.
+their own; for averages, whose neighbours share noise, eight members of the average, picked evenly along its weights.
 """
 
 from dataclasses import dataclass
@@ -24,8 +24,6 @@ FEATURES = (
     "correlation", "above_second", "above_third", "above_last", "reflections", "agreement", "preference", "averaged",
 )  # fmt: skip
 OTHERS = 8
-# Fewer for averages: they share most of their noise, and so do those that are simulated, which come in fives.
-MEMBERS = 4
 # Zone axes at which reflections are counted, and half the width of tilts over which they are averaged.
 _ZONES_DEG, _SOFT_DEG = 2.0, 0.5
 # Positions whose others are compared at a time: bounds memory.
@@ -38,7 +36,7 @@ class Averages:
 
     Attributes
     ----------
-    picked : ndarray of int, shape (scan_y, scan_x, 4)
+    picked : ndarray of int, shape (scan_y, scan_x, 8)
         See `pick`.
     number : ndarray of shape (scan_y, scan_x)
         Effective number of patterns, (Σ w)² / Σ w².
@@ -191,7 +189,7 @@ def _effective_number(crystal, matrices, cube, params) -> np.ndarray:
 
 
 def pick(member, weight) -> np.ndarray:
-    """Pick four members of every average, evenly along its weights: their mean is that of the members by weight.
+    """Pick eight members of every average, evenly along its weights: their mean is that of the members by weight.
 
     Parameters
     ----------
@@ -201,11 +199,11 @@ def pick(member, weight) -> np.ndarray:
 
     Returns
     -------
-    ndarray of int, shape (scan_y, scan_x, 4)
+    ndarray of int, shape (scan_y, scan_x, 8)
         -1 where nothing but the position itself has weight.
     """
     ny, nx, _ = member.shape
-    out = np.full((ny, nx, MEMBERS), -1)
+    out = np.full((ny, nx, OTHERS), -1)
     for y in range(ny):
         others, shares = np.asarray(member[y]), np.asarray(weight[y], np.float64)
         own = others == (y * nx + np.arange(nx))[:, None]
@@ -213,6 +211,6 @@ def pick(member, weight) -> np.ndarray:
         order = np.argsort(-shares, axis=1, kind="stable")
         upto = np.cumsum(np.take_along_axis(shares, order, 1), axis=1)
         for x in np.flatnonzero(upto[:, -1] > 0):
-            at = np.searchsorted(upto[x], (np.arange(MEMBERS) + 0.5) / MEMBERS * upto[x, -1])
+            at = np.searchsorted(upto[x], (np.arange(OTHERS) + 0.5) / OTHERS * upto[x, -1])
             out[y, x] = others[x, order[x, np.minimum(at, len(order[x]) - 1)]]
     return out

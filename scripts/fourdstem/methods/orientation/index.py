@@ -106,7 +106,7 @@ class Params:
         maximum=1,
     )
     calibration_patterns: int = setting(
-        1500,
+        2000,
         "Simulated patterns of the sample's phases under the conditions of the scan, by which the probability of being "
         "right is calibrated; 0: no probability.",
         minimum=0,

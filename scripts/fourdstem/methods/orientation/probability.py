@@ -69,7 +69,7 @@ class Calibration:
     patches: int
 
 
-def calibrate(heard: Said, rehearsed, truth, crystals, params, averages=None) -> Calibration | None:
+def calibrate(heard: Said, rehearsed, truth, patch: int, crystals, params, averages=None) -> Calibration | None:
     """Fit the probability of being right to rehearsed patterns.
 
     Parameters
@@ -80,8 +80,9 @@ def calibrate(heard: Said, rehearsed, truth, crystals, params, averages=None) ->
         Of the rehearsed patterns.
     truth : Rehearsal or alike
         Has ``orientation``, ``phase``, ``share`` (of a foreign crystal) and ``number`` (of patterns in an average) of
-        the rehearsed patterns, ``patch`` (so many in a row have one orientation), and ``cube``, of which only
-        acquisition and detector count.
+        the rehearsed patterns, and ``cube``, of which only acquisition and detector count.
+    patch : int
+        So many rehearsed patterns in a row belong to one patch.
     crystals : list of Crystal
     params : Params
         ``seed`` is that of the choice of patterns at a boundary and of the folds.
@@ -93,7 +94,7 @@ def calibrate(heard: Said, rehearsed, truth, crystals, params, averages=None) ->
     Calibration or None
         None where the rehearsal tells nothing: fewer than ten patterns are right, or fewer than ten wrong.
     """
-    shape, patch = rehearsed.phase.shape, truth.patch
+    shape = rehearsed.phase.shape
     told = said(rehearsed, mates(rehearsed.phase.size, patch), crystals)
     within, found = np.nanmean(told.alike), np.nanmean(mean_of(heard.alike, -1))
     beyond = float(np.clip(1 - found / within, 0, 0.6)) if within > 0 and np.isfinite(found) else 0.0
@@ -155,14 +156,14 @@ def _foreign(shape, share, beyond: float, rng) -> np.ndarray:
     return rng.random(shape) < factor * share[:, None]
 
 
-def with_probability(result, rehearsed, truth, crystals, params, averages=None):
+def with_probability(result, rehearsed, truth, patch: int, crystals, params, averages=None):
     """Return the result with the probability of being right and what it was calibrated by (see `calibrate`).
 
     Positions below ``params.minimum_probability`` are not indexed: orientation NaN, phase -1; their probability and
     their candidates stay. Where the rehearsal tells nothing, probabilities are NaN and no position is taken away.
     """
     heard = said_in_scan(result, crystals, averages)
-    calibration = calibrate(heard, rehearsed, truth, crystals, params, averages)
+    calibration = calibrate(heard, rehearsed, truth, patch, crystals, params, averages)
     if calibration is None:
         log.warning("no probability: nearly all of the simulated patterns are indexed alike, rightly or wrongly")
         return replace(result, probability=np.full(result.phase.shape, np.nan, np.float32))

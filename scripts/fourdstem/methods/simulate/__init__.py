@@ -15,11 +15,11 @@ from fourdstem.cube import UNIT, Correction, Cube, Unit
 from fourdstem.geometry import corrected_to_recorded
 from fourdstem.methods.simulate import atomic, bloch, detector
 from fourdstem.methods.simulate.film import Film, descan, grow
-from fourdstem.methods.simulate.rehearsal import conditions, rehearse
+from fourdstem.methods.simulate.rehearsal import PATCH, conditions, rehearse
 from fourdstem.methods.simulate.settings import Params, Result, acquisition
 
 __all__ = [
-    "Expected", "Params", "Result", "acquisition", "beam_radius_px", "compute", "conditions", "expected",
+    "PATCH", "Expected", "Params", "Result", "acquisition", "beam_radius_px", "compute", "conditions", "expected",
     "recorded", "rehearse",
 ]  # fmt: skip
 

@@ -1,7 +1,6 @@
 """Patterns like those of a scan, of the sample's own phases, whose truth is known: what a matcher is rehearsed on.
 
-They come in patches: a few patterns of one orientation, as near each other as positions of one grain are; fewer of
-averages, which share most of their noise and tell little more together than one of them does. Zone axes and
+They come in patches: nine patterns of one orientation, as near each other as positions of one grain are. Zone axes and
 thicknesses are spread evenly, not drawn: the share of difficult ones is that of random grains, with less scatter. Beam
 position, dose, degree of averaging and what other grains bring into averages are those of positions of the scan.
 Intensities are those of `bloch`, which shares nothing with a matcher's templates; diffuse scattering varies from patch
@@ -21,8 +20,7 @@ from fourdstem.methods.simulate import bloch, detector
 from fourdstem.methods.simulate.film import quaternion
 from fourdstem.methods.simulate.settings import Params
 
-# Patterns of one orientation, and averages of one.
-_PATCH, _PATCH_AVERAGED = 9, 5
+PATCH = 9
 # Positions of the scan whose conditions are looked up.
 _PLACES = 512
 # Fewer than the simulation of a film takes: 0.99 is the correlation of their intensities (fourth roots).
@@ -124,7 +122,7 @@ def _weights(member, weight, y: int, x: int) -> dict[int, float]:
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """Corrected patterns, made when they are sliced; serves as the ``data`` of a `Cube`. Patch = index // ``patch``.
+    """Corrected patterns, made when they are sliced; serves as the ``data`` of a `Cube`. Patch = flat index // 9.
 
     Attributes
     ----------
@@ -139,7 +137,7 @@ class Rehearsal:
         Of that share, those of the crystals of the next four patches; they sum to 1.
     thickness : ndarray of shape (rows, 32)
         Å.
-    place : ndarray of int, shape (patch, 10 or 6)
+    place : ndarray of int, shape (patch, 10)
         Positions of the scan whose beam positions the patterns, and last what they share, have.
     dose, diffuse, width : ndarray of shape (patch,)
         Factor of the dose, factor of the diffuse part, 1/Å.
@@ -168,11 +166,6 @@ class Rehearsal:
         return (*self.share.shape, *self.known.cube.detector_shape)
 
     @property
-    def patch(self) -> int:
-        """How many patterns have one orientation."""
-        return self.place.shape[1] - 1
-
-    @property
     def cube(self) -> Cube:
         """The patterns as a cube that is otherwise like the scan's corrected one; its units are made side by side."""
         return replace(self.known.cube, data=_Numbers(self.shape), correction=_Maker(self))
@@ -180,7 +173,7 @@ class Rehearsal:
     @property
     def number(self) -> np.ndarray:
         """Effective number of patterns in each average, (rows, 32)."""
-        patch = np.arange(self.share.size).reshape(self.share.shape) // self.patch
+        patch = np.arange(self.share.size).reshape(self.share.shape) // PATCH
         return self.known.averaged[self.place[patch, 0]]
 
     def __getitem__(self, where) -> np.ndarray:
@@ -207,11 +200,11 @@ class _Maker:
 
     def apply(self, numbers: np.ndarray, _) -> np.ndarray:
         """Return float32 patterns (n, detector_y, detector_x)."""
-        size, shared = self.rehearsal.patch, self.rehearsal.known.shared
-        patches, which = np.unique(numbers // size, return_inverse=True)
-        own = _drawn(self.rehearsal, numbers, numbers % size, 1 - shared)
+        patches, which = np.unique(numbers // PATCH, return_inverse=True)
+        shared = self.rehearsal.known.shared
+        own = _drawn(self.rehearsal, numbers, numbers % PATCH, 1 - shared)
         if shared > 0:
-            own += _drawn(self.rehearsal, patches * size, np.full(len(patches), size), shared)[which]
+            own += _drawn(self.rehearsal, patches * PATCH, np.full(len(patches), PATCH), shared)[which]
         return own
 
 
@@ -241,15 +234,15 @@ def rehearse(
         The answer does not depend on ``threads``.
     """
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(4,)))
-    rows, size = int(np.ceil(patterns / UNIT)), _PATCH_AVERAGED if known.shared > 0 else _PATCH
-    shape, count = (rows, UNIT), int(np.ceil(rows * UNIT / size))
-    patch = np.arange(rows * UNIT).reshape(shape) // size
+    rows = int(np.ceil(patterns / UNIT))
+    shape, count = (rows, UNIT), int(np.ceil(rows * UNIT / PATCH))
+    patch = np.arange(rows * UNIT).reshape(shape) // PATCH
     phase = rng.permutation(count) % len(crystals)
     matrices = _of_phases(crystals, phase, rng)
     even = (rng.permutation(count) + rng.random(count)) / count
     mean, typical = thickness * (_THICKNESS[0] + np.ptp(_THICKNESS) * even), Params()
     slope = _SLOPE_AVERAGED if known.shared > 0 else _SLOPE
-    place = rng.integers(len(known.electrons), size=(count, size + 1))
+    place = rng.integers(len(known.electrons), size=(count, PATCH + 1))
     share, parts = np.where(rng.random(shape) < _MIXED, rng.uniform(0, 0.5, shape), 0), np.eye(4)[np.zeros(count, int)]
     if known.shared > 0:
         share, parts = _of_averages(known, place[:, 0], rng)
@@ -355,14 +348,14 @@ def _spots(crystals, known: Conditions, matrices, phase, thickest: float, thread
 def _drawn(rehearsal: Rehearsal, numbers: np.ndarray, parts: np.ndarray, share: float) -> np.ndarray:
     """Corrected patterns: what ``share`` of the exposure gives; noise and beam positions by ``parts``."""
     known = rehearsal.known
-    place = rehearsal.place[numbers // rehearsal.patch, parts]
+    place = rehearsal.place[numbers // PATCH, parts]
     counts = [_counts(rehearsal, *each, share) for each in zip(numbers, parts, place, strict=True)]
     return known.cube.correction.interpolate(np.stack(counts), known.centre_px[place])
 
 
 def _counts(rehearsal: Rehearsal, number: int, part: int, place: int, share: float) -> np.ndarray:
     """Recorded counts of one pattern, float32."""
-    known, patch = rehearsal.known, number // rehearsal.patch
+    known, patch = rehearsal.known, number // PATCH
     correction = known.cube.correction
     seed = np.random.SeedSequence(rehearsal.seed, spawn_key=(5, int(patch), int(part)))
     rng = np.random.Generator(np.random.Philox(seed))
@@ -384,7 +377,7 @@ def _expected(rehearsal: Rehearsal, number: int, centre) -> np.ndarray:
     centre = np.asarray(centre, np.float64)  # as in a simulated scan: compiled once
     pixel, inverse = cube.acquisition.pixel_inv_angstrom, np.linalg.inv(cube.correction.matrix)
     disk = rehearsal.radius_px, typical.disk_blur_px
-    patch, thickness, share = number // rehearsal.patch, rehearsal.thickness.flat[number], rehearsal.share.flat[number]
+    patch, (thickness, share) = number // PATCH, (v.flat[number] for v in (rehearsal.thickness, rehearsal.share))
     elastic = np.exp(-thickness / typical.inelastic_path_angstrom)
     out, seen = np.zeros(cube.detector_shape), 0.0
     for which, part in enumerate((1 - share, *(share * rehearsal.parts[patch]))):
