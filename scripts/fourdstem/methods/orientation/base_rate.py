@@ -8,9 +8,9 @@ patterns that look as they did, becomes by Bayes' rule ::
 π, or δ, is found from the scan itself by maximum likelihood (Saerens, Latinne, Decaestecker, Neural Computation 14, 21
 (2002), doi:10.1162/089976602753284446, whose iteration ends there): L(δ) = ⟨ln(1 - P + P e^δ)⟩ - ln(1 - r + r e^δ).
 
-That asks much: a scan of few grains differs from the rehearsal by chance, and where right and wrong look alike L is
-flat. So L counts only as many times as there are independent observations, and δ has a Laplace prior: it is exactly 0
-unless the scan contradicts the rehearsal.
+L counts only as many times as there are independent observations, and δ has a wide Laplace prior, which decides only
+where the scan tells nearly nothing: few positions, or right and wrong ones that look alike. A narrow one, which
+believes the rehearsal longer, costs more where the scan differs from it than it saves where it does not.
 """
 
 import numpy as np
@@ -19,8 +19,8 @@ from fourdstem.methods.orientation.logistic import logistic
 
 # Positions that are right or wrong together: about a small grain.
 TOGETHER = 30
-# Scale of the Laplace prior of δ: a base rate of 0.5 becomes one of 0.27 or 0.73.
-_SCALE = 1.0
+# Scale of the Laplace prior of δ.
+_SCALE = 8.0
 # Where right and wrong are told apart no better, nothing is learnt from the scan.
 LEAST_AUC = 0.7
 _SHIFTS = np.linspace(-6, 6, 241)
