@@ -48,6 +48,16 @@ def test_images_that_agree_are_joined_to_what_they_agree_on(variance):
     assert np.corrcoef(own.reshape(-1), asked.template[0].reshape(-1))[0, 1] == pytest.approx(1.0)
 
 
+def test_both_axes_of_the_scan_are_treated_alike():
+    parts = np.random.default_rng(1).normal(size=(3, *SHAPE))
+    strength, variance = np.array([1.0, 0.7, 0.4]), np.array([1.0, 0.5, 0.2])
+    image, noise = joined._joined(parts, strength, variance, STEP)
+    other = parts[[0, 2, 1]].transpose(0, 2, 1), strength[[0, 2, 1]], variance[[0, 2, 1]], STEP[::-1]
+    turned, again = joined._joined(*other)
+    np.testing.assert_allclose(turned.T, image, atol=1e-12)
+    assert again == pytest.approx(noise, rel=1e-12)
+
+
 def test_an_odd_image_with_much_noise_leaves_the_even_one_as_it_is():
     template, slopes = waves()
     asked = question(template, slopes, np.ones(SHAPE, bool))

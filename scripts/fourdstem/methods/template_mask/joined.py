@@ -84,9 +84,10 @@ def _joined(parts, strength, variance, step) -> tuple[np.ndarray, float]:
     if not (variance[0] > 0 and strength[0] > 0):
         return parts[0], variance[0]
     ky, kx = np.fft.fftfreq(2 * ny, step[0])[:, None], np.fft.rfftfreq(2 * nx, step[1])[None, :]
-    wave = (np.ones_like(ky * kx), 2j * np.pi * ky, 2j * np.pi * kx)
+    wave = [np.ones_like(ky * kx), 2j * np.pi * ky, 2j * np.pi * kx]
     known = [s**2 / v if v > 0 else 0.0 for s, v in zip(strength, variance, strict=True)]
     whole = sum(w * (q.real**2 + q.imag**2) for w, q in zip(known, wave, strict=True))
+    wave[1][ny], wave[2][:, nx] = 0.0, 0.0  # of the highest frequency a slope knows no sign
     total, power = 0.0, 0.0
     for part, s, w, q, v, mirror in zip(parts, strength, known, wave, variance, MIRRORS, strict=True):
         filtered = strength[0] * (w / s if s > 0 else 0.0) * q.conj() / whole
