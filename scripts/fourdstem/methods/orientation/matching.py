@@ -109,7 +109,7 @@ def build_bank(
     zones = [zone_orientations(reduced_directions(crystal.operations, sampling_deg)) for crystal in crystals]
     spectra, norms = [], []
     for crystal, matrices in zip(crystals, zones, strict=True):
-        follows_from = replace(crystal, name=""), optics, rings, valid, sampling_deg, power
+        follows_from = replace(crystal, name=""), matrices, optics, rings, valid, sampling_deg, power
         make = functools.partial(_coefficients, crystal, matrices, optics, rings, valid, sampling_deg, power)
         found = kept(follows_from, __file__, make)
         spectra.append(torch.from_numpy(found[0]))

@@ -83,7 +83,7 @@ def add(out, first, part):
     return out
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
+@numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"}, forceinline=True)
 def narrow(rows, start, weights, used, out):
     """Add sums of rows (n, ...) from ``start`` on by few weights (column, pixel) to ``out`` (n, column).
 
@@ -118,7 +118,7 @@ def spans(weights):
     return np.add.reduceat(weights != 0, np.arange(0, weights.shape[1], SPAN), axis=1) > 0
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
+@numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"}, forceinline=True)
 def spread(rows, mean, own, other, lone, out):
     """Return what paired rows put into their own images; see `masks.leave_one_out`.
 
