@@ -140,16 +140,15 @@ def test_both_orders_of_the_coefficients_give_the_same_correlation(gold, matched
 
 
 def test_frequencies_finer_than_the_last_ring_shows_are_left_out():
-    first = matching._first_ring(RINGS)
+    used = matching._used(RINGS)
     frequency = np.abs(np.fft.fftfreq(RINGS.azimuths, 1 / RINGS.azimuths))
-    assert first[0] == first[RINGS.azimuths // 2] == len(RINGS.radius)
-    inside = (frequency > 0) & (frequency < RINGS.azimuths // 2)
-    arc = 2 * np.pi * RINGS.radius / np.maximum(frequency, 1)[:, None]  # px from crest to crest
+    assert not used[[0, RINGS.azimuths // 2]].any()
     finest = 2 * (2 * np.pi * RINGS.radius[-1] / RINGS.azimuths)
-    for k in np.flatnonzero(inside):
-        used = np.arange(len(RINGS.radius)) >= first[k]
-        assert np.all(arc[k][~used] < finest)
-        assert np.all(arc[k][used] > finest * frequency[k] / (frequency[k] + 1) - 1e-9)
+    for k in np.flatnonzero((frequency > 0) & (frequency < RINGS.azimuths // 2)):
+        arc = 2 * np.pi * RINGS.radius / frequency[k]  # px from crest to crest
+        assert np.all(arc[~used[k]] < finest)
+        assert np.all(arc[used[k]] > finest * frequency[k] / (frequency[k] + 1) - 1e-9)
+        assert np.all(np.diff(used[k].astype(int)) >= 0) and used[k, -1]  # from one ring on all
 
 
 def test_candidates_equal_a_search_over_all_peaks(gold, matched):

@@ -17,7 +17,8 @@ a + ib (a, b real) and the pattern's p, the real functions A of coefficients a p
 at all frequencies, negative ones too, so that one real matrix product and one complex transform serve both.
 
 Bins of azimuth are as fine as the last ring asks. Inside, where they are finer than disks, only frequencies up to
-k ≤ r / r_last · azimuths / 2 are used, of templates and so of patterns: the same detail everywhere, half of the work.
+k ≤ r / r_last · azimuths / 2 are used, of templates and so of patterns: the same detail everywhere, by half of the
+matrix product.
 """
 
 import functools
@@ -114,11 +115,11 @@ def build_bank(
         found = kept(follows_from, __file__, make)
         spectra.append(torch.from_numpy(found[0]))
         norms.append(torch.from_numpy(found[1]))
-    matrices, first_ring = np.concatenate(zones), _first_ring(rings)
+    matrices, used = np.concatenate(zones), _used(rings)
     spectra = torch.cat(spectra, dim=1)
     return Bank(
-        spectra=spectra.to(device) if device != "cpu" else _packed(spectra, first_ring),
-        first_ring=first_ring,
+        spectra=spectra.to(device) if device != "cpu" else _packed(spectra, used),
+        first_ring=used.shape[1] - used.sum(axis=1),
         inverse_norm=torch.cat(norms, dim=1).to(device),
         quaternion=from_matrix(np.stack([matrices, matrices @ np.diag([-1.0, 1.0, -1.0])])),
         phase=np.repeat(np.arange(len(zones)), [len(part) for part in zones]),
@@ -137,13 +138,13 @@ def _coefficients(crystal, zones, optics, rings, valid, sampling_deg, power) -> 
     visible = torch.fft.rfft(radius[partly, None] * torch.from_numpy(valid).float()[partly]) if partly.any() else None
     # A sum over frequencies is divided by their number: here, once, not after every transform.
     area = torch.from_numpy(rings.radius / rings.azimuths)[:, None].float()
-    used = _used(rings)
+    used = torch.from_numpy(_used(rings).T)
     spectra = torch.empty(rings.azimuths, len(zones), len(rings.radius))
     norms = torch.empty(2, len(zones), rings.azimuths)
     first = 0
     for polar in _polar_templates(crystal, zones, optics, rings, sampling_deg, power):
         part = slice(first, first + len(polar))
-        spectrum = torch.fft.fft(polar) * used.T
+        spectrum = torch.fft.fft(polar) * used
         polar = torch.fft.ifft(spectrum).real
         norms[:, part] = (polar.square().sum(dim=-1) @ (radius * whole))[:, None]
         if visible is not None:
@@ -155,27 +156,19 @@ def _coefficients(crystal, zones, optics, rings, valid, sampling_deg, power) -> 
     return spectra.numpy(), _inverse(norms).numpy()
 
 
-def _first_ring(rings: Rings) -> np.ndarray:
-    """Return the first ring of which a frequency is used, (azimuth,); 0 (ring means are 0) and Nyquist's are not."""
-    frequency = np.abs(np.fft.fftfreq(rings.azimuths, 1 / rings.azimuths))
+def _used(rings: Rings) -> np.ndarray:
+    """Return which frequencies are used of which rings, (azimuth, r); 0 (ring means are 0) and Nyquist's are not."""
+    frequency = np.abs(np.fft.fftfreq(rings.azimuths, 1 / rings.azimuths))[:, None]
     limit = np.ceil(rings.azimuths / 2 * rings.radius / rings.radius[-1])
-    first = np.searchsorted(limit, frequency)
-    first[[0, rings.azimuths // 2]] = len(limit)
-    return first
+    return (frequency > 0) & (frequency < rings.azimuths // 2) & (frequency <= limit)
 
 
-def _used(rings: Rings) -> torch.Tensor:
-    """Return which frequencies of which rings are used, (azimuth, r)."""
-    return torch.from_numpy(np.arange(len(rings.radius)) >= _first_ring(rings)[:, None])
-
-
-def _packed(spectra: torch.Tensor, first_ring: np.ndarray) -> torch.Tensor:
+def _packed(spectra: torch.Tensor, used: np.ndarray) -> torch.Tensor:
     """Return what is used of the coefficients in the order in which `azimuth.correlated` takes them."""
     azimuths, templates, rings = spectra.shape
     groups = -(-templates // TALL)
     padded = torch.nn.functional.pad(spectra, (0, 0, 0, groups * TALL - templates))
-    used = torch.from_numpy(np.arange(rings) >= first_ring[:, None])
-    return padded.view(azimuths, groups, TALL, rings).permute(1, 0, 3, 2)[:, used].contiguous()
+    return padded.view(azimuths, groups, TALL, rings).permute(1, 0, 3, 2)[:, torch.from_numpy(used)].contiguous()
 
 
 def _polar_templates(crystal, zones, optics, rings, sampling_deg, power):
