@@ -294,10 +294,10 @@ def _stretch(data, stretch: list[Unit], jobs, sources, rooms) -> list:
             part = slice(unit.x0 - strip.x0, unit.x1 - strip.x0)
             for source, rows in zip(sources, rooms, strict=True):
                 source.fill(stored[part], unit, rows[part])
-            for job, state, i in zip(jobs, states, of, strict=True):
-                job.near(state, rooms[i][part], unit)
-        for job, state, i in zip(jobs, states, of, strict=True):
-            job.far(state, rooms[i][: strip.count], strip)
+            for job, state, own in zip(jobs, states, of, strict=True):
+                job.near(state, rooms[own][part], unit)
+        for job, state, own in zip(jobs, states, of, strict=True):
+            job.far(state, rooms[own][: strip.count], strip)
     return states
 
 
